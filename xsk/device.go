@@ -1,0 +1,58 @@
+package xsk
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// frameOverhead is what a frame has besides its IP packet: Ethernet header
+// (14), two VLAN tags (8) and the frame check sequence that some devices write (4).
+const frameOverhead = 14 + 8 + 4
+
+// CheckMTU says whether frames of an interface with this MTU fit into chunks.
+func CheckMTU(mtu, chunkSize int) error {
+	if room := chunkSize - RxHeadroom - frameOverhead; mtu > room {
+		if chunkSize < Chunk4K && mtu <= Chunk4K-RxHeadroom-frameOverhead {
+			return fmt.Errorf("mtu %d needs chunks of %d bytes (chunks of %d carry up to %d)", mtu, Chunk4K, chunkSize, room)
+		}
+		return fmt.Errorf("mtu %d is too large for AF_XDP without multi-buffer: at most %d", mtu, Chunk4K-RxHeadroom-frameOverhead)
+	}
+	return nil
+}
+
+// QueueCount returns how many receive queues an interface of the calling
+// thread's network namespace has now, as `ethtool -l` shows it: /sys lists
+// also those that are switched off.
+func QueueCount(ifindex int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open control socket: %w", err)
+	}
+	defer unix.Close(fd)
+	name, err := interfaceName(fd, ifindex)
+	if err != nil {
+		return 0, fmt.Errorf("interface %d: %w: %w", ifindex, ErrDeviceGone, err)
+	}
+	n, err := queueCount(fd, name)
+	if err != nil {
+		return 0, fmt.Errorf("count queues of %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// queueCount asks for channels, then for rings (drivers answer one or the
+// other); a device that knows neither has one queue.
+func queueCount(fd int, name string) (int, error) {
+	ch, err := getChannels(fd, name)
+	if n := int(ch.combinedCt + ch.rxCount); err == nil && n > 0 {
+		return n, nil
+	}
+	if err == unix.ENODEV {
+		return 0, err
+	}
+	if n, err := getRxRings(fd, name); err == nil && n > 0 {
+		return n, nil
+	}
+	return 1, nil
+}
