@@ -1,0 +1,104 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// check finds what one key alone cannot tell.
+func check(d *decoder, root *node) {
+	checkPorts(d, root)
+	checkEAM(d, root)
+}
+
+// checkPorts makes sure that no interface has two jobs.
+func checkPorts(d *decoder, root *node) {
+	r := &d.config.Router
+	seen := map[string]bool{}
+	for i, p := range r.Ports {
+		key := fmt.Sprintf("router.port[%d].interface", i)
+		at := func() int { return valueOffset(root, "router", "port", i, "interface") }
+		switch {
+		case p.Interface == "": // reported already
+		case seen[p.Interface]:
+			d.add(at(), key, fmt.Sprintf("%s has a port already", p.Interface), "keep one section per interface")
+		case p.Interface == r.Kernel.Interface:
+			d.add(at(), key, fmt.Sprintf("%s is the TUN device of [router.kernel]", p.Interface), "name the TUN device differently there, or remove this port")
+		}
+		seen[p.Interface] = true
+	}
+}
+
+// checkEAM makes sure that no prefix is mapped twice. Prefixes that contain one
+// another are fine: the longest one wins (RFC 7757 section 3.2).
+func checkEAM(d *decoder, root *node) {
+	seen6 := make(map[netip.Prefix]int)
+	seen4 := make(map[netip.Prefix]int)
+	for i, e := range d.config.Router.EAM {
+		for _, side := range []struct {
+			name string
+			p    netip.Prefix
+			seen map[netip.Prefix]int
+		}{{"ipv6", e.IPv6, seen6}, {"ipv4", e.IPv4, seen4}} {
+			if !side.p.IsValid() {
+				continue // reported already
+			}
+			if j, double := side.seen[side.p]; double {
+				d.add(valueOffset(root, "router", "eam", i, side.name), fmt.Sprintf("router.eam[%d].%s", i, side.name),
+					fmt.Sprintf("%s is mapped by router.eam[%d] already", side.p, j), "remove one of the two")
+				continue
+			}
+			side.seen[side.p] = i
+		}
+	}
+}
+
+// valueOffset follows names and list positions through the tree and returns
+// where it ends in the file. What is not in the file ends at its parent.
+func valueOffset(n *node, path ...any) int {
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			m := n.find(step)
+			if m == nil {
+				return n.off
+			}
+			n = m.node
+		case int:
+			if step >= len(n.items) {
+				return n.off
+			}
+			n = n.items[step]
+		}
+	}
+	return n.off
+}
+
+var wellKnown = netip.MustParsePrefix("64:ff9b::/96")
+
+// Warnings names what is allowed and probably not meant, one sentence each.
+func (c *Config) Warnings() []string {
+	var w []string
+	r := &c.Router
+	if len(r.Pool6) == 0 && len(r.EAM) == 0 {
+		w = append(w, "router.pool6 and router.eam are both empty: nothing will be translated")
+	}
+	if r.AllowPrivate4 && !slices.Contains(r.Pool6, wellKnown) {
+		w = append(w, "router.allow_private4 has no effect: it is about 64:ff9b::/96, which is not in router.pool6")
+	}
+	if c.Metrics.Listen != "" && !c.Metrics.loopback() {
+		w = append(w, fmt.Sprintf("metrics.listen = %q can be reached from other hosts, and the endpoint asks for no password", c.Metrics.Listen))
+	}
+	return w
+}
+
+// loopback tells whether only this host can reach the endpoint.
+func (m Metrics) loopback() bool {
+	if strings.HasPrefix(m.Listen, "localhost:") {
+		return true
+	}
+	a, err := netip.ParseAddrPort(m.Listen)
+	return err == nil && a.Addr().IsLoopback()
+}

@@ -1,0 +1,159 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"reflect"
+)
+
+// Config is the whole file with every default filled in.
+type Config struct {
+	POP     string // name of this point of presence, "" when not set
+	Domain  string // DNS suffix of the names that users are shown, "" when not set
+	Router  Router
+	Metrics Metrics
+}
+
+// Router is the [router] section.
+type Router struct {
+	Pool6           []netip.Prefix
+	EAM             []EAM
+	LowestIPv6MTU   int // bytes
+	UDPZeroChecksum string
+	TOS             TOS
+	ICMPSource4     []netip.Prefix
+	ICMPSource6     []netip.Prefix
+	Deny4           []netip.Prefix
+	AllowPrivate4   bool
+	Hairpin         string
+	Ports           []Port
+	Kernel          Kernel
+}
+
+// EAM is one explicit address mapping (RFC 7757).
+type EAM struct {
+	IPv6, IPv4 netip.Prefix
+}
+
+// TOS says what becomes of the traffic class and the type of service.
+type TOS struct {
+	Fixed bool  // Value replaces it; otherwise it is copied
+	Value uint8 // DSCP and ECN bits, as in the header
+}
+
+// Port is one [[router.port]]: a network interface that AF_XDP sockets serve.
+type Port struct {
+	Interface string
+	Queues    []int // nil: all
+	ZeroCopy  string
+	Attach    string
+	Checksum  string
+}
+
+// Kernel is the [router.kernel] section.
+type Kernel struct {
+	Interface string
+}
+
+// Metrics is the [metrics] section.
+type Metrics struct {
+	Listen string // host:port, "" for no endpoint
+}
+
+// The words that keys with a fixed choice take.
+const (
+	UDPZeroCompute = "compute"
+	UDPZeroDrop    = "drop"
+
+	HairpinIntrinsic = "intrinsic"
+	HairpinSimple    = "simple"
+	HairpinOff       = "off"
+
+	ZeroCopyAuto    = "auto"
+	ZeroCopyRequire = "require"
+	ZeroCopyOff     = "off"
+
+	AttachAuto    = "auto"
+	AttachDriver  = "driver"
+	AttachGeneric = "generic"
+
+	ChecksumTrust    = "trust"
+	ChecksumComplete = "complete"
+)
+
+// maxFile bounds what Load reads: room for more than a million EAM entries,
+// and an end to a path that is /dev/zero.
+const maxFile = 256 << 20
+
+// Default returns the configuration of an empty file.
+func Default() *Config {
+	c, err := Parse("built-in defaults", nil)
+	if err != nil {
+		// Only a wrong entry in keys.go gets here; TestDefaults reads them all.
+		panic(err)
+	}
+	return c
+}
+
+// Load reads and checks the file at path. The error is Errors when the file
+// could be read but is not right.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("%s: no such file; give the right path with -c, or leave -c out to run on built-in defaults", path)
+		}
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s: larger than %d MiB, which is no configuration of isthmus; check the path given with -c", path, maxFile>>20)
+	}
+	return Parse(path, data)
+}
+
+// Parse checks data and returns what it configures. The name stands in front
+// of every error. The error is Errors.
+func Parse(name string, data []byte) (*Config, error) {
+	rep := &report{file: name, doc: data}
+	root := parseTree(rep, data)
+	if root == nil {
+		return nil, rep.err()
+	}
+	c := &Config{}
+	d := &decoder{report: rep, config: c}
+	d.document(root)
+	check(d, root)
+	if err := rep.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// NeedRestart names the keys and sections that differ between c and next and
+// that a running daemon cannot change. Everything else takes effect on reload.
+func (c *Config) NeedRestart(next *Config) []string {
+	var changed []string
+	for _, part := range []struct {
+		key  string
+		same bool
+	}{
+		{"pop", c.POP == next.POP},
+		{"domain", c.Domain == next.Domain},
+		{"router.port", reflect.DeepEqual(c.Router.Ports, next.Router.Ports)},
+		{"router.kernel", c.Router.Kernel == next.Router.Kernel},
+		{"metrics", c.Metrics == next.Metrics},
+	} {
+		if !part.same {
+			changed = append(changed, part.key)
+		}
+	}
+	return changed
+}

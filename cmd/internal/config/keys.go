@@ -1,0 +1,187 @@
+package config
+
+// A section is one [table] of the file, or one [[table]] that may come several
+// times.
+type section struct {
+	path string // dotted, "" for the top of the file
+	many bool
+	doc  string
+	keys []key
+	// enter makes room for one more table of a section that may come several
+	// times.
+	enter func(*Config)
+}
+
+// A key is one line of the file.
+type key struct {
+	name     string
+	typ      string // for people
+	def      string // TOML, read by the same code as the file; "" with required
+	example  string // TOML, a value other than the default
+	required bool
+	restart  bool // a running daemon cannot change it
+	doc      string
+	set      func(*Config, value)
+}
+
+// fullName is the key as errors and documentation call it.
+func (s *section) fullName(name string) string {
+	if s.path == "" {
+		return name
+	}
+	return s.path + "." + name
+}
+
+// header is the line that opens the section in a file.
+func (s *section) header() string {
+	if s.many {
+		return "[[" + s.path + "]]"
+	}
+	return "[" + s.path + "]"
+}
+
+// language is the whole language of the file.
+var language = []section{
+	{
+		doc: "What this host is called. Both may stay empty.",
+		keys: []key{
+			{
+				name: "pop", typ: "string", def: `""`, example: `"dfw"`, restart: true,
+				doc: "Name of this point of presence, one DNS label. It appears in the metric `isthmus_instance_info`.",
+				set: func(c *Config, v value) { v.dnsLabel(&c.POP) },
+			},
+			{
+				name: "domain", typ: "string", def: `""`, example: `"infra.example.com"`, restart: true,
+				doc: "DNS suffix of this installation. It appears in the metric `isthmus_instance_info`.",
+				set: func(c *Config, v value) { v.dnsName(&c.Domain) },
+			},
+		},
+	},
+	{
+		path: "router",
+		doc:  "The translator between IPv6 and IPv4.",
+		keys: []key{
+			{
+				name: "pool6", typ: "list of IPv6 prefixes", def: `["64:ff9b::/96"]`, example: `["2001:db8:64::/96"]`,
+				doc: "IPv6 prefixes that stand for the whole of IPv4 (RFC 6052). Lengths: /32, /40, /48, /56, /64 or /96. The first one is used when an IPv4 address has to be written as IPv6.",
+				set: func(c *Config, v value) { v.pool6(&c.Router.Pool6) },
+			},
+			{
+				name: "eam", typ: "list of { ipv6, ipv4 }", def: `[]`, example: `[{ ipv6 = "2001:db8:64::2/128", ipv4 = "192.0.2.2/32" }]`,
+				doc: "Explicit address mappings (RFC 7757). An entry beats pool6, and the longest prefix wins. An address without a length stands for itself.",
+				set: func(c *Config, v value) { v.eam(&c.Router.EAM) },
+			},
+			{
+				name: "lowest_ipv6_mtu", typ: "integer, 1280 to 65535", def: `1280`, example: `1500`,
+				doc: "IPv4 packets that may be fragmented become IPv6 packets no larger than this (RFC 7915 section 4). Raise it only if no link on the IPv6 side is smaller.",
+				set: func(c *Config, v value) { v.integer(&c.Router.LowestIPv6MTU, 1280, 65535) },
+			},
+			{
+				name: "udp_zero_checksum", typ: `"compute" or "drop"`, def: `"compute"`, example: `"drop"`,
+				doc: "What happens to an IPv4 UDP packet without a checksum, which IPv6 does not allow (RFC 7915 section 4.5). Fragments without one are always dropped.",
+				set: func(c *Config, v value) { v.oneOf(&c.Router.UDPZeroChecksum, UDPZeroCompute, UDPZeroDrop) },
+			},
+			{
+				name: "tos", typ: `"copy", "zero" or 0 to 255`, def: `"copy"`, example: `"zero"`,
+				doc: "Traffic class and type of service: carried over, cleared, or set to a value, in both directions (RFC 7915 sections 4.1 and 5.1).",
+				set: func(c *Config, v value) { v.tos(&c.Router.TOS) },
+			},
+			{
+				name: "icmp_source4", typ: "list of IPv4 prefixes", def: `[]`, example: `["192.0.2.128/25"]`,
+				doc: "IPv4 sources for ICMP errors from IPv6 routers whose address has no mapping (RFC 6791), and for our own. Empty: an address of this host.",
+				set: func(c *Config, v value) { v.prefixes(&c.Router.ICMPSource4, family4) },
+			},
+			{
+				name: "icmp_source6", typ: "list of IPv6 prefixes", def: `[]`, example: `["2001:db8:ff::/120"]`,
+				doc: "IPv6 sources for our own ICMPv6 errors, and for translated ones whose IPv4 source has no mapping. Empty: an address of this host.",
+				set: func(c *Config, v value) { v.prefixes(&c.Router.ICMPSource6, family6) },
+			},
+			{
+				name: "deny4", typ: "list of IPv4 prefixes", def: `[]`, example: `["198.51.100.0/24"]`,
+				doc: "IPv4 destinations that are never reached through the translator, besides the built-in ones (0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, multicast, 240.0.0.0/4).",
+				set: func(c *Config, v value) { v.prefixes(&c.Router.Deny4, family4) },
+			},
+			{
+				name: "allow_private4", typ: "boolean", def: `false`, example: `true`,
+				doc: "Lets 64:ff9b::/96 carry IPv4 addresses that are not global, such as 10.0.0.0/8, which RFC 6052 section 3.1 forbids.",
+				set: func(c *Config, v value) { v.boolean(&c.Router.AllowPrivate4) },
+			},
+			{
+				name: "hairpin", typ: `"intrinsic", "simple" or "off"`, def: `"intrinsic"`, example: `"off"`,
+				doc: "How two mapped IPv6 hosts reach each other by their IPv4 addresses (RFC 7757 section 4).",
+				set: func(c *Config, v value) {
+					v.oneOf(&c.Router.Hairpin, HairpinIntrinsic, HairpinSimple, HairpinOff)
+				},
+			},
+		},
+	},
+	{
+		path: "router.port", many: true,
+		doc:   "A network interface that AF_XDP sockets serve. One section per interface; none: traffic takes the kernel path only.",
+		enter: func(c *Config) { c.Router.Ports = append(c.Router.Ports, Port{}) },
+		keys: []key{
+			{
+				name: "interface", typ: "string", example: `"enp1s0"`, required: true, restart: true,
+				doc: "The interface's name.",
+				set: func(c *Config, v value) { v.ifname(&c.port().Interface) },
+			},
+			{
+				name: "queues", typ: `"all" or list of integers`, def: `"all"`, example: `[0, 1]`, restart: true,
+				doc: "Which of its queues. Worker i serves queue i of every port.",
+				set: func(c *Config, v value) { v.queues(&c.port().Queues) },
+			},
+			{
+				name: "zero_copy", typ: `"auto", "require" or "off"`, def: `"auto"`, example: `"require"`, restart: true,
+				doc: "Whether the driver hands over its buffers. With auto the kernel decides, with require anything else is an error on start.",
+				set: func(c *Config, v value) { v.oneOf(&c.port().ZeroCopy, ZeroCopyAuto, ZeroCopyRequire, ZeroCopyOff) },
+			},
+			{
+				name: "attach", typ: `"auto", "driver" or "generic"`, def: `"auto"`, example: `"generic"`, restart: true,
+				doc: "Where the XDP program is attached. With auto the driver, and the generic hook when the driver has none.",
+				set: func(c *Config, v value) { v.oneOf(&c.port().Attach, AttachAuto, AttachDriver, AttachGeneric) },
+			},
+			{
+				name: "checksum", typ: `"trust" or "complete"`, def: `"trust"`, example: `"complete"`, restart: true,
+				doc: "Use complete where senders leave the L4 checksum for the hardware to finish, as local virtual interfaces do: it is then computed in full.",
+				set: func(c *Config, v value) { v.oneOf(&c.port().Checksum, ChecksumTrust, ChecksumComplete) },
+			},
+		},
+	},
+	{
+		path: "router.kernel",
+		doc:  "The TUN device through which the kernel hands over what it routes to the translator, and gets back what a worker cannot send itself.",
+		keys: []key{
+			{
+				name: "interface", typ: "string", def: `"isthmus0"`, example: `"siit0"`, restart: true,
+				doc: "Its name. The device is made on start and removed on stop.",
+				set: func(c *Config, v value) { v.ifname(&c.Router.Kernel.Interface) },
+			},
+		},
+	},
+	{
+		path: "metrics",
+		doc:  "The HTTP endpoint with /metrics for Prometheus, /healthz and /readyz.",
+		keys: []key{
+			{
+				name: "listen", typ: "string, address:port", def: `"[::1]:9464"`, example: `"127.0.0.1:9464"`, restart: true,
+				doc: "Where it listens. Empty: no endpoint.",
+				set: func(c *Config, v value) { v.listen(&c.Metrics.Listen) },
+			},
+		},
+	},
+}
+
+// port is the [[router.port]] that is being read.
+func (c *Config) port() *Port { return &c.Router.Ports[len(c.Router.Ports)-1] }
+
+// defaultNode is the default as if it stood in the file.
+func (k *key) defaultNode() *node {
+	doc := []byte(k.name + " = " + k.def)
+	rep := &report{file: "default of " + k.name, doc: doc}
+	root := parseTree(rep, doc)
+	if root == nil {
+		// Only a wrong entry above gets here; TestDefaults reads them all.
+		panic(rep.err())
+	}
+	return root.members[0].node
+}
