@@ -82,33 +82,32 @@ func (s *Socket) Flush() error {
 		errno := kickTx(s.fd)
 		was := left
 		left = s.tx.pending()
-		if left == 0 {
-			s.quiet = 0
-			return nil
-		}
 		switch errno {
-		case 0, unix.EAGAIN:
-			// Budget used up, or no room: in the completion ring, in the
-			// socket's send buffer, in the device's queue.
-			if left < was {
-				s.quiet = 0
-				continue
-			}
-			if errno == unix.EAGAIN {
-				s.counters.kickAgain.Add(1)
-				return nil
-			}
-			return s.nothingSent()
 		case unix.EBUSY:
 			// The device dropped a frame. It completes like a sent one; don't
 			// send it again, go on with the next.
 			s.counters.kickBusy.Add(1)
+		case 0, unix.EAGAIN:
+			// Budget used up, or no room: in the completion ring, in the
+			// socket's send buffer, in the device's queue.
+			switch {
+			case left < was:
+			case errno == unix.EAGAIN:
+				s.counters.kickAgain.Add(1)
+				return nil
+			default:
+				return s.nothingSent()
+			}
 		case unix.EINTR:
 		case unix.ENOBUFS, unix.ENOMEM:
 			s.counters.kickNoBufs.Add(1)
 			return nil
 		default:
 			return s.kickFailed(errno)
+		}
+		if left == 0 {
+			s.quiet = 0
+			return nil
 		}
 	}
 	return nil
@@ -130,7 +129,7 @@ func (s *Socket) flushZeroCopy() error {
 }
 
 // quietKicks is after how many kicks without effect or reason the device is
-// asked whether the queue is still there. (Kernels before 6.6 also say nothing
+// asked whether the queue is still there. (Older kernels also say nothing
 // when the completion ring is full, which passes.)
 const quietKicks = 8
 
