@@ -1,0 +1,82 @@
+# isthmus. "make help" lists the targets.
+
+GO         ?= go
+GO_NEEDED  := 1.26
+FUZZTIME   ?= 30s
+BENCHTIME  ?= 1s
+TESTFLAGS  ?=
+
+MODULE      := aarch64.com/isthmus
+STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+DEPGUARD    := $(GO) run github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
+
+# The tag, where there is one; without git the binary says "devel".
+VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
+
+# What a Debian machine needs to build, test and run the demo, besides Go.
+DEB_PACKAGES     := ca-certificates git make gcc libc6-dev
+# What changing xsk/steer.c needs on top.
+DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk fuzz arm64 check-go
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install the Debian packages that build, test and demo need
+	@./.ci/install-packages $(DEB_PACKAGES)
+
+deps-generate: ## install the Debian packages that "make generate" needs on top
+	@./.ci/install-packages $(DEB_GENERATE)
+
+build: check-go ## build bin/isthmus, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X $(MODULE)/cmd/internal/version.tag=$(VERSION)' -o bin/isthmus ./cmd/isthmus
+
+demo: build ## show it at work in network namespaces (as root)
+	@./.ci/as-root ./bin/isthmus demo
+
+test: check-go ## run all tests; as root the integration tests, too
+	@[ "$$(id -u)" = 0 ] || echo "make test: not root, so the integration tests will be skipped"
+	$(GO) test -timeout 10m $(TESTFLAGS) ./...
+	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
+		echo "the same with the race detector:"; \
+		$(GO) test -race -short -timeout 10m $(TESTFLAGS) ./cmd/... ./perf/... ./translate/... ./xsk/...; \
+	else \
+		echo "make test: no C compiler, so no second run with the race detector (make deps installs one)"; \
+	fi
+
+lint: check-go ## check formatting, go vet, staticcheck and the import rules
+	@unformatted="$$(gofmt -l .)"; [ -z "$$unformatted" ] || { printf 'run make fmt; not formatted:\n%s\n' "$$unformatted" >&2; exit 1; }
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+	$(DEPGUARD) ./...
+	./.ci/lint-imports $(DEPGUARD)
+
+generate: check-go ## regenerate the BPF objects and the reference pages
+	@{ command -v clang && command -v llvm-strip; } >/dev/null || { echo "make generate: clang and llvm-strip are needed for xsk/steer.c; run make deps-generate" >&2; exit 1; }
+	$(GO) generate ./...
+
+fmt: check-go ## format the Go code
+	gofmt -w .
+
+bench-translate: check-go ## benchmark the translator beside its floor
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./translate/
+
+bench-xsk: check-go ## benchmark the AF_XDP sockets on veth (as root)
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./xsk/
+
+fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)
+	@GO="$(GO)" ./.ci/fuzz $(FUZZTIME)
+
+arm64: check-go ## vet and build for arm64
+	GOARCH=arm64 $(GO) vet ./...
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) build -trimpath -o bin/isthmus-arm64 ./cmd/isthmus
+
+# A sentence instead of a screenful of compiler errors.
+check-go:
+	@command -v $(GO) >/dev/null || { echo "isthmus needs Go $(GO_NEEDED) or newer, and there is no $(GO) here; get it from https://go.dev/dl/" >&2; exit 1; }
+	@have=$$(cd / && $(GO) env GOVERSION | sed 's/^go//'); \
+	[ "$$(printf '%s\n%s\n' $(GO_NEEDED) "$$have" | sort -V | head -n 1)" = $(GO_NEEDED) ] || \
+		[ "$$($(GO) env GOVERSION 2>/dev/null | sed 's/^go//' | cut -d. -f1,2)" = $(GO_NEEDED) ] || \
+		{ echo "isthmus needs Go $(GO_NEEDED) or newer, and this is $$have; get it from https://go.dev/dl/" >&2; exit 1; }

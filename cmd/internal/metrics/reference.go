@@ -1,0 +1,72 @@
+package metrics
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/router"
+)
+
+// Reference is docs/metrics.md.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString(`# Metrics
+
+<!-- Made from the definitions in cmd/internal/metrics by "make generate". -->
+
+` + "`[metrics] listen`" + ` (default ` + "`[::1]:9464`" + `) serves over HTTP:
+
+| path | answers |
+| --- | --- |
+| ` + "`/metrics`" + ` | all metrics below, in the formats of Prometheus |
+| ` + "`/healthz`" + ` | 200 while every worker answers, else 503 with the reason: restart the process |
+| ` + "`/readyz`" + ` | 200 while packets are forwarded, else 503: starting or stopping |
+
+Counters start at 0 with the process. Metrics with the prefix ` + "`go_`, `process_` and `promhttp_`" + ` are
+those of the Prometheus client library.
+
+## All metrics
+
+| metric | type | labels | meaning |
+| --- | --- | --- | --- |
+`)
+	for _, m := range defined {
+		kind := "gauge"
+		if m.kind == prometheus.CounterValue {
+			kind = "counter"
+		}
+		labels := "none"
+		if len(m.labels) > 0 {
+			labels = "`" + strings.Join(m.labels, "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.name, kind, labels, m.help)
+	}
+
+	fmt.Fprintf(&b, "\nThe label `worker` is the worker's number, which is the index of its queue. The label `port` is an\n"+
+		"interface; the TUN device of `[router.kernel]` is one, too. The label `direction` is `%s` or `%s`.\n", directions[0], directions[1])
+
+	b.WriteString("\n## `verdict` in isthmus_router_packets_total\n\n| verdict | what happens | by | meaning |\n| --- | --- | --- | --- |\n")
+	for v := range translate.NumVerdicts {
+		i := translate.Verdict(v).Info()
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", i.Label, i.Action, i.Section, i.Doc)
+	}
+	for _, table := range []struct {
+		label, metric string
+		drop          bool
+	}{{"reason", "isthmus_router_drops_total", true}, {"event", "isthmus_router_events_total", false}} {
+		fmt.Fprintf(&b, "\n## `%s` in %s\n\n| %s | meaning |\n| --- | --- |\n", table.label, table.metric, table.label)
+		for r := router.ReasonNone + 1; r < router.NumReasons; r++ {
+			if i := r.Info(); i.Drop == table.drop {
+				fmt.Fprintf(&b, "| `%s` | %s |\n", i.Label, i.Doc)
+			}
+		}
+	}
+	b.WriteString("\n## `outcome` in isthmus_router_steering_packets_total\n\n| outcome | meaning |\n| --- | --- |\n")
+	for _, o := range steeringOutcomes {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", o.label, o.doc)
+	}
+	return b.String()
+}

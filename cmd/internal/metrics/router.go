@@ -1,0 +1,163 @@
+package metrics
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/router"
+)
+
+var (
+	packets = counter("isthmus_router_packets_total", "worker direction verdict",
+		"Packets by what the translator decided about them. The direction is by the family that came in.")
+	drops = counter("isthmus_router_drops_total", "worker reason",
+		"Packets lost outside the translator, by reason.")
+	events = counter("isthmus_router_events_total", "worker event",
+		"Packets by what else happened to them, without being lost.")
+	rxPackets = counter("isthmus_router_port_receive_packets_total", "worker port",
+		"IP packets taken from a port, or from the kernel through the TUN device.")
+	rxBytes = counter("isthmus_router_port_receive_bytes_total", "worker port",
+		"Bytes of these IP packets, without link-layer headers.")
+	txPackets = counter("isthmus_router_port_transmit_packets_total", "worker port",
+		"IP packets given to a port, or to the kernel through the TUN device.")
+	txBytes = counter("isthmus_router_port_transmit_bytes_total", "worker port",
+		"Bytes of these IP packets, without link-layer headers.")
+	attached = gauge("isthmus_router_port_attached", "port mode",
+		"1 while the steering program is attached, in mode driver or generic; 0 while the device is not there.")
+	zeroCopy = gauge("isthmus_router_socket_zero_copy", "worker port",
+		"1 if the driver hands its buffers over, 0 if the kernel copies every frame.")
+
+	rxDropped = counter("isthmus_router_socket_receive_dropped_total", "worker port",
+		"Frames dropped because the fill ring had no frame, or one too small (XDP_STATISTICS rx_dropped).")
+	rxRingFull = counter("isthmus_router_socket_receive_ring_full_total", "worker port",
+		"Frames dropped because the worker was too slow to take them (rx_ring_full).")
+	rxFillEmpty = counter("isthmus_router_socket_fill_ring_empty_total", "worker port",
+		"Times the kernel found the fill ring empty (rx_fill_ring_empty_descs).")
+	rxInvalid = counter("isthmus_router_socket_receive_invalid_descriptors_total", "worker port",
+		"Fill ring entries that the kernel refused (rx_invalid_descs). Anything but 0 is a fault of isthmus.")
+	txInvalid = counter("isthmus_router_socket_transmit_invalid_descriptors_total", "worker port",
+		"Transmit ring entries that the kernel refused (tx_invalid_descs). Anything but 0 is a fault of isthmus.")
+	txEmpty = counter("isthmus_router_socket_transmit_ring_empty_total", "worker port",
+		"Times the kernel was woken and found nothing to send (tx_ring_empty_descs).")
+	txDropped = counter("isthmus_router_socket_transmit_dropped_total", "worker port",
+		"Frames that the device dropped after it had taken them (EBUSY).")
+	wakeups = counter("isthmus_router_socket_wakeups_total", "worker port",
+		"System calls that told the kernel to send.")
+	wakeupFailures = counter("isthmus_router_socket_wakeup_failures_total", "worker port cause",
+		"Wake-ups that stopped early: again (queue full), memory, or error.")
+
+	steered = counter("isthmus_router_steering_packets_total", "port outcome",
+		"Frames by what the XDP program did with them. Only redirected ones reach a worker; all others go to the kernel.")
+	nexthopBuilds = counter("isthmus_router_nexthop_table_builds_total", "",
+		"Times the mirror of the kernel's routes and neighbours was built anew.")
+	policyRouting = gauge("isthmus_router_policy_routing", "",
+		"1 if routing rules of this host make every packet take the kernel path.")
+	planeRebuilds = counter("isthmus_router_port_rebuilds_total", "",
+		"Times the ports were opened anew because a device had gone, come back or changed.")
+)
+
+// directions are the values of the label direction, as router.WorkerStats
+// orders them.
+var directions = [2]string{"ipv6_to_ipv4", "ipv4_to_ipv6"}
+
+// Router turns the counters of the data plane into metrics.
+type Router struct {
+	Stats  func() router.Stats
+	Kernel string // name of the TUN device, as the label port
+}
+
+// Describe implements prometheus.Collector.
+func (c *Router) Describe(ch chan<- *prometheus.Desc) {
+	describe(ch, "isthmus_router_")
+}
+
+// Collect implements prometheus.Collector.
+func (c *Router) Collect(ch chan<- prometheus.Metric) {
+	s := c.Stats()
+	for i := range s.Workers {
+		c.worker(ch, &s.Workers[i])
+	}
+	for i := range s.Ports {
+		port(ch, &s.Ports[i])
+	}
+	nexthopBuilds.send(ch, float64(s.Tables))
+	policyRouting.send(ch, number(s.Policy))
+	planeRebuilds.send(ch, float64(s.Rebuilds))
+}
+
+func (c *Router) worker(ch chan<- prometheus.Metric, w *router.WorkerStats) {
+	id := strconv.Itoa(w.ID)
+	for d, name := range directions {
+		for v, n := range w.Verdicts[d] {
+			packets.send(ch, float64(n), id, name, translate.Verdict(v).String())
+		}
+	}
+	for r := router.ReasonNone + 1; r < router.NumReasons; r++ {
+		m := events
+		if r.Info().Drop {
+			m = drops
+		}
+		m.send(ch, float64(w.Reasons[r]), id, r.String())
+	}
+	traffic(ch, &w.Kernel, id, c.Kernel)
+	for i := range w.Wire {
+		wire(ch, &w.Wire[i], id)
+	}
+}
+
+func traffic(ch chan<- prometheus.Metric, n *router.PortCounters, worker, port string) {
+	rxPackets.send(ch, float64(n.RxPackets), worker, port)
+	rxBytes.send(ch, float64(n.RxBytes), worker, port)
+	txPackets.send(ch, float64(n.TxPackets), worker, port)
+	txBytes.send(ch, float64(n.TxBytes), worker, port)
+}
+
+// wire is one queue of an AF_XDP port.
+func wire(ch chan<- prometheus.Metric, w *router.WireStats, worker string) {
+	traffic(ch, &w.PortCounters, worker, w.Port)
+	zeroCopy.send(ch, number(w.ZeroCopy), worker, w.Port)
+	s := &w.Socket
+	for _, c := range []struct {
+		m *metric
+		n uint64
+	}{
+		{rxDropped, s.RxDropped}, {rxRingFull, s.RxRingFull}, {rxFillEmpty, s.RxFillRingEmptyDescs},
+		{rxInvalid, s.RxInvalidDescs}, {txInvalid, s.TxInvalidDescs}, {txEmpty, s.TxRingEmptyDescs},
+		{txDropped, s.TxDropped}, {wakeups, s.Kicks},
+	} {
+		c.m.send(ch, float64(c.n), worker, w.Port)
+	}
+	wakeupFailures.send(ch, float64(s.KickAgain), worker, w.Port, "again")
+	wakeupFailures.send(ch, float64(s.KickNoBufs), worker, w.Port, "memory")
+	wakeupFailures.send(ch, float64(s.KickFailed), worker, w.Port, "error")
+}
+
+// port is what the steering program of one interface counted.
+func port(ch chan<- prometheus.Metric, p *router.PortStats) {
+	attached.send(ch, number(p.Attached), p.Interface, p.Mode.String())
+	for _, o := range steeringOutcomes {
+		steered.send(ch, float64(o.count(p)), p.Interface, o.label)
+	}
+}
+
+// steeringOutcomes are the values of the label outcome.
+var steeringOutcomes = []struct {
+	label, doc string
+	count      func(*router.PortStats) uint64
+}{
+	{"redirected", "To a worker's socket.", func(p *router.PortStats) uint64 { return p.Steering.Redirected }},
+	{"no_socket", "For a translated prefix, but on a queue that no worker serves: kernel.", func(p *router.PortStats) uint64 { return p.Steering.NoSocket }},
+	{"other", "Not for a translated prefix: kernel.", func(p *router.PortStats) uint64 { return p.Steering.Other }},
+	{"group", "Broadcast or multicast: kernel.", func(p *router.PortStats) uint64 { return p.Steering.Group }},
+	{"neighbour_discovery", "Neighbour discovery for an address in a translated prefix: kernel.", func(p *router.PortStats) uint64 { return p.Steering.ND }},
+	{"malformed", "Too short, or not the IP version that its Ethertype says: kernel.", func(p *router.PortStats) uint64 { return p.Steering.Malformed }},
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
