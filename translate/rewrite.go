@@ -1,0 +1,81 @@
+package translate
+
+import "encoding/binary"
+
+// Rewrite carries out a Plan whose verdict is Forward or Split on the packet at
+// buf[start:start+pl.Len], and gives where the result is: buf[newStart:newStart+n].
+// It writes only to [start-Headroom, start+pl.Len) and can't fail; start must be
+// at least Headroom.
+func (t *Translator) Rewrite(pl *Plan, s *State, buf []byte, start int) (newStart, n int) {
+	if !pl.quick || pl.Verdict != Forward {
+		return pl.rewrite(s, buf, start)
+	}
+	o := &pl.out
+	field := (*[2]byte)(buf[start+int(pl.ck):])
+	c := update(binary.BigEndian.Uint16(field[:]), pl.delta, pl.invert)
+	if c == 0 && pl.udp {
+		c = 0xffff
+	}
+	binary.BigEndian.PutUint16(field[:], c)
+	if pl.To == V4 {
+		if pl.kind == kindEcho {
+			buf[start+header6Len] = pl.icmp
+		}
+		if o.flags&generateID != 0 {
+			o.id = s.next()
+		}
+		newStart = start + header6Len - header4Len
+		o.put4((*[header4Len]byte)(buf[newStart:]))
+		return newStart, pl.OutLen
+	}
+	if pl.kind == kindEcho {
+		buf[start+header4Len] = pl.icmp
+	}
+	newStart = start + header4Len - header6Len
+	put6((*[header6Len]byte)(buf[newStart:]), o.tos, o.payload, o.proto, o.ttl, o.src, o.dst)
+	return newStart, pl.OutLen
+}
+
+// rewrite is Rewrite for everything that the fast path did not decide.
+func (pl *Plan) rewrite(s *State, buf []byte, start int) (newStart, n int) {
+	l4 := start + pl.l4
+	end := start + pl.Len
+	switch {
+	case pl.kind == kindError:
+		l4, end = pl.rewriteError(s, buf, start)
+	case pl.full:
+		pl.sumUDP(buf[l4 : l4+pl.sumLen])
+	default:
+		if pl.kind == kindEcho {
+			buf[l4] = pl.icmp
+		}
+		if pl.ck != 0 {
+			patch(buf[start+int(pl.ck):], pl.delta, pl.invert, pl.udp)
+		}
+	}
+	if pl.Verdict == Split && pl.invert == 0 && pl.ck != 0 {
+		// Hardware can't complete a checksum whose payload is in other packets.
+		at := l4 + int(pl.ck) - pl.l4
+		c := ^sum(buf[l4:end])
+		if pl.udp && c == 0 {
+			c = 0xffff
+		}
+		binary.BigEndian.PutUint16(buf[at:], c)
+	}
+	o := &pl.out
+	if o.flags&generateID != 0 {
+		o.id = s.next()
+	}
+	newStart = o.put(buf, l4, pl.To)
+	return newStart, end - newStart
+}
+
+// sumUDP gives a datagram the checksum that IPv4 let it do without.
+func (pl *Plan) sumUDP(b []byte) {
+	o := &pl.out
+	c := ^fold(o.src.sum() + o.dst.sum() + protoUDP + uint64(len(b)) + uint64(sum(b)))
+	if c == 0 {
+		c = 0xffff
+	}
+	binary.BigEndian.PutUint16(b[6:], c)
+}
