@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/cmd/internal/demo"
+)
+
+func newDemoCommand() *cobra.Command {
+	var path, output string
+	var hold bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Show isthmus at work in a network of namespaces",
+		Long: `Builds a small network on this machine, out of namespaces that nothing else
+sees: a VM that has only IPv6, an Internet that has only IPv4, and isthmus
+between them. Then it sends real packets from both sides and shows what came
+of them, once over AF_XDP and once over the kernel path.
+
+The exit status is 0 only if everything worked. Everything is taken down at
+the end, also after Ctrl-C; what a killed run left is removed by the next.`,
+		Example: `  sudo isthmus demo
+  sudo isthmus demo --path kernel --hold
+  sudo isthmus demo -o json`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+	}
+	cmd.Flags().StringVar(&path, "path", "both", "way through isthmus: xdp, kernel or both")
+	cmd.Flags().BoolVar(&hold, "hold", false, "stay up after the checks, with commands to try, until Ctrl-C")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	words(cmd, "path", "both", "xdp", "kernel")
+	words(cmd, "output", "table", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o := demo.Options{Hold: hold, Out: cmd.OutOrStdout(), Color: colorful(os.Stdout)}
+		switch path {
+		case "both":
+			o.Paths = []demo.Path{demo.XDP, demo.Kernel}
+		case "xdp", "kernel":
+			o.Paths = []demo.Path{demo.Path(path)}
+		default:
+			return fmt.Errorf("--path %s: it is xdp, kernel or both", path)
+		}
+		switch output {
+		case "table":
+		case "json":
+			o.JSON = true
+		default:
+			return fmt.Errorf("--output %s: it is table or json", output)
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
+		return demo.Run(ctx, o)
+	}
+	return cmd
+}
+
+// words offers a flag's words for completion.
+func words(cmd *cobra.Command, flag string, list ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err) // the flag is not defined above
+	}
+}
+
+// colorful tells whether a file shows colours: a terminal, unless the user
+// doesn't want them (https://no-color.org).
+func colorful(f *os.File) bool {
+	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
