@@ -1,0 +1,57 @@
+package router
+
+import (
+	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/xsk"
+)
+
+// Config is all that a Router needs to know.
+type Config struct {
+	Translate translate.Config
+	Ports     []PortConfig // none: kernel path only
+	Kernel    KernelConfig
+
+	// OwnAddress lets packets through to the host's own IPv4 addresses.
+	OwnAddress bool
+
+	// ErrorRate and ErrorBurst bound the ICMP errors of our own, per worker:
+	// errors per second, and how many at once. 0: 100 and 50.
+	ErrorRate, ErrorBurst int
+
+	// Log receives one line per event that an operator wants to know about;
+	// warn marks what needs a hand. Nil: nothing is told.
+	Log func(warn bool, message string)
+}
+
+// PortConfig is one AF_XDP port.
+type PortConfig struct {
+	Interface string
+	Queues    []int // nil: all that the interface has
+	ZeroCopy  xsk.ZeroCopy
+	Attach    xsk.Attach
+	ChunkSize int // bytes of a frame: 2048 or 4096; 0: 2048 where the MTU fits, else 4096
+	// CompleteChecksums is for sources that leave partial checksums in frames.
+	CompleteChecksums bool
+}
+
+// KernelConfig is the TUN device.
+type KernelConfig struct {
+	Interface string // 0 bytes: isthmus0
+	Queues    int    // 0: one per worker
+}
+
+// Defaults of the zero values in Config.
+const (
+	DefaultKernelInterface = "isthmus0"
+	defaultErrorRate       = 100
+	defaultErrorBurst      = 50
+
+	// ringSize is the number of descriptors of the receive and transmit
+	// ring of one queue; the fill and completion ring have twice as many.
+	ringSize = 2048
+	// kernelFrames is the number of frames of the TUN port of one worker.
+	// A packet is written before the next batch is read, so two batches do.
+	kernelFrames = 2 * batchSize
+	// maxWorkers bounds the workers of the kernel path alone.
+	maxKernelWorkers = 8
+)

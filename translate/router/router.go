@@ -1,0 +1,351 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/router/nexthop"
+	"aarch64.com/isthmus/xsk"
+	"aarch64.com/isthmus/xsk/tun"
+)
+
+// Router owns the TUN device, its routes, the steering programs and the workers.
+type Router struct {
+	config Config
+	home   netns.NsHandle // where everything was opened
+	tun    *tun.Device
+	raw    int // socket for packets of the host's own, see kernelPort.originate
+	mirror *nexthop.Mirror
+	routes *routes
+	tables *xsk.Tables // nil without ports
+	shared shared
+
+	relink chan struct{} // the kernel's tables were rebuilt: look at the ports
+
+	mu       sync.Mutex // guards what follows
+	plane    *plane     // nil while there is none
+	past     []WorkerStats
+	rebuilds uint64
+	source   translate.Sources // own addresses that the translator was told
+	local4   []netip.Addr      // likewise
+}
+
+// Open makes the TUN device and its routes, attaches to the ports and prepares
+// everything for Run. It works in the network namespace of the calling thread.
+// The errors say what is missing and what to do; nothing is left behind then.
+func Open(c Config) (r *Router, err error) {
+	c.setDefaults()
+	r = &Router{config: c, raw: -1, relink: make(chan struct{}, 1)}
+	defer func() {
+		if err != nil {
+			r.Close()
+			r = nil
+		}
+	}()
+	if r.home, err = netns.Get(); err != nil {
+		return r, fmt.Errorf("find the network namespace: %w", err)
+	}
+	if len(c.Ports) > 0 {
+		if r.tables, err = xsk.NewTables(); err != nil {
+			return r, err
+		}
+	}
+	workers, err := r.countWorkers()
+	if err != nil {
+		return r, err
+	}
+	if r.tun, err = tun.Open(tun.Config{Name: c.Kernel.Interface, Queues: workers}); err != nil {
+		return r, err
+	}
+	if r.raw, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW); err != nil {
+		return r, fmt.Errorf("open a raw socket: %w (the capability CAP_NET_RAW is missing)", err)
+	}
+	r.checkKernel()
+	names := make([]string, len(c.Ports))
+	for i := range c.Ports {
+		names[i] = c.Ports[i].Interface
+	}
+	r.mirror, err = nexthop.Open(nexthop.Config{Ports: names, OnChange: r.changed, Warn: func(m string) { r.log(true, m) }})
+	if err != nil {
+		return r, err
+	}
+	r.shared.hops = r.mirror.Table
+	r.shared.ownAddress = c.OwnAddress
+	if r.routes, err = openRoutes(r.tun.Ifindex()); err != nil {
+		return r, err
+	}
+	if err = r.Update(c.Translate); err != nil {
+		return r, err
+	}
+	if err = r.openPlane(); err != nil {
+		return r, err
+	}
+	// A port that is missing at the start is a mistake; later it is an event.
+	for i, p := range r.plane.programs {
+		if p == nil {
+			return r, fmt.Errorf("port %s: no such interface (see `ip link`; fix [[router.port]] interface)", names[i])
+		}
+	}
+	return r, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Kernel.Interface == "" {
+		c.Kernel.Interface = DefaultKernelInterface
+	}
+	if c.ErrorRate == 0 {
+		c.ErrorRate = defaultErrorRate
+	}
+	if c.ErrorBurst == 0 {
+		c.ErrorBurst = defaultErrorBurst
+	}
+}
+
+func (r *Router) log(warn bool, message string) {
+	if r.config.Log != nil {
+		r.config.Log(warn, message)
+	}
+}
+
+// countWorkers is one per queue of the port that has most, or one per CPU where
+// there is no port.
+func (r *Router) countWorkers() (int, error) {
+	if n := r.config.Kernel.Queues; n > 0 && len(r.config.Ports) == 0 {
+		return n, nil
+	}
+	if len(r.config.Ports) == 0 {
+		return min(runtime.NumCPU(), maxKernelWorkers), nil
+	}
+	workers := 1
+	for i := range r.config.Ports {
+		l, err := netlink.LinkByName(r.config.Ports[i].Interface)
+		if err != nil {
+			return 0, fmt.Errorf("port %s: %w (see `ip link`; fix [[router.port]] interface)", r.config.Ports[i].Interface, err)
+		}
+		queues, err := portQueues(&r.config.Ports[i], l.Attrs().Index)
+		if err != nil {
+			return 0, err
+		}
+		workers = max(workers, len(queues))
+	}
+	return workers, nil
+}
+
+// Update replaces the translation tables: the next batch of every worker uses
+// them. After an error nothing has changed.
+func (r *Router) Update(c translate.Config) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.update(c)
+}
+
+func (r *Router) update(c translate.Config) error {
+	own, local := r.mirror.Table().Source(), r.mirror.Table().Local4()
+	effective := c
+	if !r.config.OwnAddress {
+		effective.Local4 = slices.Concat(c.Local4, local)
+	}
+	// RFC 6791 wants a pool; without one, an address of our own is what
+	// RFC 7915 section 5.2 leaves.
+	if len(effective.ICMPSource4) == 0 && own.V4 != [4]byte{} {
+		effective.ICMPSource4 = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4(own.V4), 32)}
+	}
+	tr, err := translate.New(effective)
+	if err != nil {
+		return err
+	}
+	mapped := mapped4(c.EAM)
+	// Packets must find the new tables before they are led to them, and the
+	// old ones as long as they are.
+	if err := r.routes.replace(append(c.Pool6[:len(c.Pool6):len(c.Pool6)], mapped...)); err != nil {
+		return err
+	}
+	r.shared.translator.Store(tr)
+	if r.tables != nil {
+		if err := r.tables.Update(c.Pool6, mapped); err != nil {
+			return err
+		}
+	}
+	r.config.Translate, r.source, r.local4 = c, own, local
+	return nil
+}
+
+// mapped4 is the IPv4 side of an EAM table, as few prefixes as possible.
+func mapped4(eam []translate.EAM) []netip.Prefix {
+	out := make([]netip.Prefix, len(eam))
+	for i := range eam {
+		out[i] = eam[i].IPv4
+	}
+	return xsk.Aggregate(out)
+}
+
+// changed is called by the mirror after each new table.
+func (r *Router) changed() {
+	select {
+	case r.relink <- struct{}{}:
+	default:
+	}
+}
+
+// Run forwards until ctx ends; then it leaves nothing behind. A port whose
+// device goes is served again when it is back.
+func (r *Router) Run(ctx context.Context) error {
+	defer r.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	mirrorEnded := make(chan error, 1)
+	go func() { mirrorEnded <- r.mirror.Run(ctx) }()
+	defer func() { cancel(); <-mirrorEnded }()
+
+	r.mu.Lock()
+	r.plane.start(ctx)
+	r.mu.Unlock()
+	defer func() { r.replacePlane(nil) }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-mirrorEnded:
+			mirrorEnded <- nil
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("follow the kernel's routes: %w", err)
+		case err := <-r.plane.broken:
+			if errors.Is(err, tun.ErrGone) {
+				return fmt.Errorf("interface %s was deleted: %w", r.tun.Name(), err)
+			}
+			r.log(true, err.Error()+"; opening the ports that are left")
+			if err := r.reopen(ctx); err != nil {
+				return err
+			}
+		case <-r.relink:
+			if err := r.refreshAddresses(); err != nil {
+				r.log(true, err.Error())
+			}
+			if r.portsChanged() {
+				r.log(false, "a port's device has changed; opening the ports anew")
+				if err := r.reopen(ctx); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// refreshAddresses tells the translator when the host's own addresses change.
+func (r *Router) refreshAddresses() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.mirror.Table()
+	if t.Source() == r.source && slices.Equal(t.Local4(), r.local4) {
+		return nil
+	}
+	return r.update(r.config.Translate)
+}
+
+// reopen replaces the plane. It goes on trying, for a device may be on its way
+// out or not fully in yet; meanwhile the kernel path rests too, which its queue
+// bridges.
+func (r *Router) reopen(ctx context.Context) error {
+	r.replacePlane(nil)
+	for delay := 10 * time.Millisecond; ; delay = min(2*delay, time.Second) {
+		err := r.inHome(r.openPlane)
+		if err == nil {
+			r.mu.Lock()
+			r.rebuilds++
+			r.plane.start(ctx)
+			r.mu.Unlock()
+			return nil
+		}
+		r.log(true, err.Error())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(delay):
+		}
+	}
+}
+
+// inHome calls f on a thread in the network namespace that the router was
+// opened in.
+func (r *Router) inHome(f func() error) error {
+	runtime.LockOSThread()
+	here, err := netns.Get()
+	if err != nil {
+		return fmt.Errorf("find the network namespace: %w", err)
+	}
+	defer here.Close()
+	if !here.Equal(r.home) {
+		if err := netns.Set(r.home); err != nil {
+			return fmt.Errorf("enter the network namespace: %w", err)
+		}
+		defer func() {
+			// A thread that can't go back stays locked, and ends with
+			// its goroutine.
+			if netns.Set(here) == nil {
+				runtime.UnlockOSThread()
+			}
+		}()
+	} else {
+		defer runtime.UnlockOSThread()
+	}
+	return f()
+}
+
+// Stats copies all counters.
+func (r *Router) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Stats{Tables: r.mirror.Builds(), Policy: r.mirror.Table().Policy(), Rebuilds: r.rebuilds}
+	if r.plane != nil {
+		s.Workers = r.plane.stats()
+		s.Ports = r.plane.portStats()
+	}
+	for i := range r.past {
+		if i < len(s.Workers) {
+			s.Workers[i].add(&r.past[i])
+		} else {
+			s.Workers = append(s.Workers, r.past[i])
+		}
+	}
+	return s
+}
+
+// Close detaches from the ports and removes the TUN device and its routes.
+// Run does it by itself; only a Router that never ran needs it.
+func (r *Router) Close() {
+	r.replacePlane(nil)
+	if r.routes != nil {
+		r.routes.close()
+		r.routes = nil
+	}
+	if r.mirror != nil {
+		r.mirror.Close()
+	}
+	if r.tun != nil {
+		r.tun.Close()
+	}
+	if r.raw >= 0 {
+		unix.Close(r.raw)
+		r.raw = -1
+	}
+	if r.tables != nil {
+		r.tables.Close()
+		r.tables = nil
+	}
+	if r.home > 0 {
+		r.home.Close()
+	}
+}

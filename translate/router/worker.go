@@ -1,0 +1,267 @@
+package router
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/router/nexthop"
+)
+
+// idleRounds is how often a worker looks at its empty rings before it sleeps
+// until a packet comes.
+const idleRounds = 64
+
+// unknownMTU is that of the link that a packet from the kernel came by.
+const unknownMTU = 0
+
+// worker moves packets between queue id of every port.
+type worker struct {
+	id      int
+	cpu     int         // pinned to, or -1
+	wire    []*wirePort // by index of Config.Ports; nil: not open
+	kernel  *kernelPort
+	shared  *shared
+	plan    translate.Plan
+	state   *translate.State
+	limit   bucket
+	batch   [batchSize]frame
+	polled  []unix.PollFd // the wake-up descriptor, then the ports'
+	wakeup  int           // eventfd
+	asked   atomic.Bool
+	answers chan WorkerStats
+
+	verdicts [2][translate.NumVerdicts]uint64
+	reasons  [NumReasons]uint64
+}
+
+// shared is what all workers read: each field is replaced whole.
+type shared struct {
+	translator atomic.Pointer[translate.Translator]
+	hops       func() *nexthop.Table
+	ownAddress bool // packets to the host's own IPv4 addresses are let through
+}
+
+// run is the worker's life. It returns when ctx has ended or a port has gone
+// for good, which the error then says.
+func (w *worker) run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if w.cpu >= 0 {
+		var set unix.CPUSet
+		set.Set(w.cpu)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return fmt.Errorf("pin worker %d to CPU %d: %w", w.id, w.cpu, err)
+		}
+	}
+	idle := 0
+	for ctx.Err() == nil {
+		if w.step() > 0 {
+			idle = 0
+		} else if idle++; idle >= idleRounds {
+			w.sleep()
+			idle = 0
+		}
+		if w.asked.Load() {
+			w.asked.Store(false)
+			w.answers <- w.snapshot()
+		}
+		if err := w.broken(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step is one round: take a batch from each port, forward it, send. It returns
+// the number of packets taken.
+func (w *worker) step() int {
+	tr, hops := w.shared.translator.Load(), w.shared.hops()
+	n := 0
+	for _, p := range w.wire {
+		if p == nil {
+			continue
+		}
+		got := p.recv(w.batch[:], &w.reasons)
+		w.forward(tr, hops, got, p.mtu, false)
+		n += len(got)
+	}
+	got := w.kernel.recv(w.batch[:], &w.reasons)
+	w.forward(tr, hops, got, unknownMTU, true)
+	n += len(got)
+	for _, p := range w.wire {
+		if p != nil {
+			p.flush(&w.reasons)
+			p.sock.Service()
+		}
+	}
+	return n
+}
+
+// forward decides about each packet of a batch that came in by a link of the
+// given MTU and sends it on its way. Every frame is released or handed over.
+func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []frame, mtu int, fromKernel bool) {
+	plan := &w.plan
+	for i := range batch {
+		f := &batch[i]
+		v := tr.Decide(plan, f.packet(), f.meta)
+		var hop *nexthop.Hop
+		if v.Action() == translate.Emit {
+			var hopMTU int
+			hop, hopMTU = hops.Lookup(plan.To, plan.DstHi, plan.DstLo)
+			if hop.Kind == nexthop.Local && plan.To == translate.V4 && !w.shared.ownAddress {
+				v = translate.LocalDestination4
+				plan.Verdict = v
+			} else {
+				v = tr.Fit(plan, mtu, hopMTU)
+			}
+		}
+		w.verdicts[direction(plan.From)][v]++
+		switch v.Action() {
+		case translate.Emit:
+			f.start, f.n = tr.Rewrite(plan, w.state, f.buf, f.start)
+			w.send(f, hop, hops)
+		case translate.Cut:
+			f.start, f.n = tr.Rewrite(plan, w.state, f.buf, f.start)
+			w.split(f, hop, hops)
+		case translate.Answer:
+			w.answer(tr, hops, f)
+		case translate.Pass:
+			w.pass(f, fromKernel)
+		default:
+			f.release()
+		}
+	}
+}
+
+// direction is the index of counters by the family that came in.
+func direction(f translate.Family) int {
+	if f == translate.V6 {
+		return 0
+	}
+	return 1
+}
+
+// send takes the frame over.
+func (w *worker) send(f *frame, hop *nexthop.Hop, hops *nexthop.Table) {
+	if hop.Kind == nexthop.Port {
+		if p := w.wire[hop.Port]; p != nil {
+			p.send(f, hop, &w.reasons)
+			return
+		}
+	}
+	if hop.Kind == nexthop.Miss {
+		w.reasons[NeighbourMiss]++
+	}
+	w.reasons[ToKernel]++
+	if isError4(f.packet()) && hops.Own4([4]byte(f.packet()[12:16])) {
+		w.kernel.originate(f, &w.reasons)
+		return
+	}
+	w.kernel.send(f, &w.reasons)
+}
+
+// isError4 tells an ICMPv4 error: only such packets have a source that is the
+// host's own, for want of a better one (RFC 7915 section 5.2, RFC 6791).
+func isError4(p []byte) bool {
+	return p[0] == 0x45 && p[9] == unix.IPPROTO_ICMP && len(p) > 20 && (p[20] == 3 || p[20] == 11 || p[20] == 12)
+}
+
+// split sends the rewritten packet in f as fragments (RFC 7915 sections 4.1 and
+// 5.1.1), each in a frame of its own.
+func (w *worker) split(f *frame, hop *nexthop.Hop, hops *nexthop.Table) {
+	pool := w.kernel.pool
+	if hop.Kind == nexthop.Port && w.wire[hop.Port] != nil {
+		pool = w.wire[hop.Port].pool
+	}
+	for more := true; more; {
+		var part frame
+		if !pool.get(&part) {
+			w.reasons[NoFrame]++
+			break
+		}
+		part.n, more = w.plan.Split(f.packet(), part.buf[part.start:])
+		w.reasons[FragmentSent]++
+		w.send(&part, hop, hops)
+	}
+	f.release()
+}
+
+// answer turns the untouched packet in f into an ICMP error to its source.
+func (w *worker) answer(tr *translate.Translator, hops *nexthop.Table, f *frame) {
+	if !w.limit.take(time.Now()) {
+		w.reasons[ErrorLimited]++
+		f.release()
+		return
+	}
+	hi, lo := sender(w.plan.From, f.packet())
+	hop, _ := hops.Lookup(w.plan.From, hi, lo)
+	var ok bool
+	f.start, f.n, ok = tr.Error(&w.plan, f.buf, f.start, *hop.Source)
+	if !ok {
+		w.reasons[ErrorForbidden]++
+		f.release()
+		return
+	}
+	w.reasons[ErrorSent]++
+	w.send(f, hop, hops)
+}
+
+// sender is the source address of a packet whose IP header is whole, as it would
+// be given for a destination.
+func sender(f translate.Family, p []byte) (hi, lo uint64) {
+	if f == translate.V4 {
+		return uint64(binary.BigEndian.Uint32(p[12:16])) << 32, 0
+	}
+	return binary.BigEndian.Uint64(p[8:16]), binary.BigEndian.Uint64(p[16:24])
+}
+
+// pass gives a packet that is not ours to the kernel as it came. Where it came
+// from the kernel, that would loop.
+func (w *worker) pass(f *frame, fromKernel bool) {
+	if fromKernel {
+		w.reasons[LoopedBack]++
+		f.release()
+		return
+	}
+	w.reasons[ToKernel]++
+	w.kernel.send(f, &w.reasons)
+}
+
+// sleep waits until a port has a packet or somebody wants something.
+func (w *worker) sleep() {
+	for i := range w.polled {
+		w.polled[i].Revents = 0
+	}
+	// EINTR and the like just mean another round.
+	_, _ = unix.Poll(w.polled, 1000)
+	if w.polled[0].Revents != 0 {
+		var b [8]byte
+		_, _ = unix.Read(w.wakeup, b[:])
+	}
+}
+
+// wake ends the worker's sleep.
+func (w *worker) wake() {
+	one := [8]byte{0: 1}
+	_, _ = unix.Write(w.wakeup, one[:])
+}
+
+// broken tells why the worker can't go on with its ports as they are.
+func (w *worker) broken() error {
+	if w.kernel.down != nil {
+		return w.kernel.down
+	}
+	for _, p := range w.wire {
+		if p != nil && p.down != nil {
+			return fmt.Errorf("port %s: %w", p.name, p.down)
+		}
+	}
+	return nil
+}
