@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router/nexthop"
 	"aarch64.com/isthmus/xsk"
 	"aarch64.com/isthmus/xsk/tun"
@@ -49,6 +50,9 @@ func (p *wirePort) recv(batch []frame, reasons *[NumReasons]uint64) []frame {
 		}
 		f.buf, f.addr, f.pool = chunk, d.Addr, p.pool
 		f.start, f.n = at+start, int(d.Len)-start
+		if p.complete {
+			translate.CompleteChecksum(f.packet())
+		}
 		f.meta.PartialChecksum, f.meta.SegmentSize = false, 0
 		p.count.RxPackets++
 		p.count.RxBytes += uint64(f.n)

@@ -543,3 +543,24 @@ func TestStepDoesNotAllocate(t *testing.T) {
 		})
 	}
 }
+
+// TestPartialChecksums lets the VM leave its checksums to hardware, as guests
+// with virtio do, on a veth that has none.
+func TestPartialChecksums(t *testing.T) {
+	n := build(t, true, lab.TopologyConfig{ChecksumOffload: true})
+	n.router.Close()
+	for i := range n.config.Ports {
+		n.config.Ports[i].CompleteChecksums = true
+	}
+	if err := n.Hypervisor.Do(func() (err error) { n.router, err = Open(n.config); return err }); err != nil {
+		t.Fatal(err)
+	}
+	n.run(t)
+	echo(t, n.Server, "4", ":7")
+	if err := transfer(n.VMs[0].Host, to4(lab.ServerAddr4), 1<<20); err != nil {
+		t.Error(err)
+	}
+	if err := datagram(n.VMs[0].Host, to4(lab.ServerAddr4), 1000); err != nil {
+		t.Error(err)
+	}
+}
