@@ -11,6 +11,9 @@ import (
 func check(d *decoder, root *node) {
 	checkPorts(d, root)
 	checkEAM(d, root)
+	if len(d.errs.List) == 0 {
+		checkTranslate(d, root)
+	}
 }
 
 // checkPorts makes sure that no interface has two jobs.

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+
+	"aarch64.com/isthmus/translate"
 )
 
 // Config is the whole file with every default filled in.
@@ -20,10 +22,10 @@ type Config struct {
 // Router is the [router] section.
 type Router struct {
 	Pool6           []netip.Prefix
-	EAM             []EAM
+	EAM             []translate.EAM
 	LowestIPv6MTU   int // bytes
 	UDPZeroChecksum string
-	TOS             TOS
+	TOS             translate.TOS
 	ICMPSource4     []netip.Prefix
 	ICMPSource6     []netip.Prefix
 	Deny4           []netip.Prefix
@@ -31,17 +33,6 @@ type Router struct {
 	Hairpin         string
 	Ports           []Port
 	Kernel          Kernel
-}
-
-// EAM is one explicit address mapping (RFC 7757).
-type EAM struct {
-	IPv6, IPv4 netip.Prefix
-}
-
-// TOS says what becomes of the traffic class and the type of service.
-type TOS struct {
-	Fixed bool  // Value replaces it; otherwise it is copied
-	Value uint8 // DSCP and ECN bits, as in the header
 }
 
 // Port is one [[router.port]]: a network interface that AF_XDP sockets serve.
@@ -156,4 +147,13 @@ func (c *Config) NeedRestart(next *Config) []string {
 		}
 	}
 	return changed
+}
+
+// Reloaded is what holds after a reload with next: the new values of what a
+// running daemon can change, and the old ones of what NeedRestart names.
+func (c *Config) Reloaded(next *Config) *Config {
+	running := *next
+	running.POP, running.Domain, running.Metrics = c.POP, c.Domain, c.Metrics
+	running.Router.Ports, running.Router.Kernel = c.Router.Ports, c.Router.Kernel
+	return &running
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"aarch64.com/isthmus/translate"
 )
 
 func prefixes(list ...string) []netip.Prefix {
@@ -80,11 +82,11 @@ listen = ""
 		POP: "dfw", Domain: "infra.example.com",
 		Router: Router{
 			Pool6: prefixes("64:ff9b::/96", "2001:db8:1::/48"),
-			EAM: []EAM{
-				{netip.MustParsePrefix("2001:db8:64::2/128"), netip.MustParsePrefix("192.0.2.2/32")},
-				{netip.MustParsePrefix("2001:db8:64::3/128"), netip.MustParsePrefix("192.0.2.3/32")},
+			EAM: []translate.EAM{
+				{IPv6: netip.MustParsePrefix("2001:db8:64::2/128"), IPv4: netip.MustParsePrefix("192.0.2.2/32")},
+				{IPv6: netip.MustParsePrefix("2001:db8:64::3/128"), IPv4: netip.MustParsePrefix("192.0.2.3/32")},
 			},
-			LowestIPv6MTU: 1500, UDPZeroChecksum: UDPZeroDrop, TOS: TOS{Fixed: true, Value: 0x2e},
+			LowestIPv6MTU: 1500, UDPZeroChecksum: UDPZeroDrop, TOS: translate.TOS{Fixed: true, Value: 0x2e},
 			ICMPSource4: prefixes("192.0.2.128/25"), ICMPSource6: prefixes("2001:db8:ff::1/128"),
 			Deny4: prefixes("198.51.100.0/24"), AllowPrivate4: true, Hairpin: HairpinOff,
 			Ports: []Port{
@@ -183,6 +185,13 @@ func TestErrors(t *testing.T) {
 		{"listen on a name", "[metrics]\nlisten = 'example.com:1'", []string{`2:10: metrics.listen: "example.com" is not an IP address; write "address:port", such as "[::1]:9464", or "" for none`}},
 		{"pop", "pop = 'DFW'", []string{`1:7: pop: "DFW" is not a DNS label; write 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end`}},
 		{"domain", "domain = 'example.com.'", []string{`1:10: domain: "example.com." is not a DNS name; write labels of lower-case letters, digits and hyphens, such as "infra.example.com", with no dot at the end`}},
+		{"mapping of a martian", "[router]\neam = [\n{ ipv6 = '2001:db8::1', ipv4 = '192.0.2.1' },\n{ ipv6 = '2001:db8::2', ipv4 = '127.0.0.1' },\n{ ipv6 = '2001:db8::3', ipv4 = '192.0.2.3' },\n]", []string{
+			"4:1: router.eam[1]: 127.0.0.1/32 overlaps 127.0.0.0/8, which is never translated"}},
+		{"mapping without room", "[router]\neam = [{ ipv6 = '2001:db8::/120', ipv4 = '192.0.2.0/23' }]", []string{
+			"2:8: router.eam[0]: 2001:db8::/120 leaves 8 bits for the 9 bits that 192.0.2.0/23 leaves (RFC 7757 3.1); lengthen 192.0.2.0/23 to /24 or more"}},
+		{"source that nobody accepts", "[router]\nicmp_source4 = ['192.0.2.1', '224.0.0.0/24']\nicmp_source6 = ['fe80::/64']", []string{
+			"2:30: router.icmp_source4[1]: 224.0.0.0/24 overlaps 224.0.0.0/4, which nobody accepts as a source",
+			"3:17: router.icmp_source6[0]: fe80::/64 lies in loopback, link-local or multicast space"}},
 		{"all in the order of the lines", "pops = 1\n[metrics]\nlisten = 7\n[router]\nhairpin = 'on'\nx = 1", []string{
 			"1:1: pops: unknown key; did you mean pop?",
 			"3:10: metrics.listen: want an address and a port, have an integer",

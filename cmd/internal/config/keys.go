@@ -127,7 +127,7 @@ var language = []section{
 			},
 			{
 				name: "queues", typ: `"all" or list of integers`, def: `"all"`, example: `[0, 1]`, restart: true,
-				doc: "Which of its queues. Worker i serves queue i of every port.",
+				doc: "Which of its queues. Worker 0 serves the first of them on every port, worker 1 the second, and so on.",
 				set: func(c *Config, v value) { v.queues(&c.port().Queues) },
 			},
 			{

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"aarch64.com/isthmus/translate"
 )
 
 // family is an IP version as configuration speaks of it.
@@ -113,15 +115,15 @@ func (v value) pool6(to *[]netip.Prefix) {
 
 // eam reads the explicit address mappings. What only the whole table tells,
 // such as duplicates, is for check.
-func (v value) eam(to *[]EAM) {
+func (v value) eam(to *[]translate.EAM) {
 	const want = `a list of mappings, such as { ipv6 = "2001:db8::1/128", ipv4 = "192.0.2.1/32" }`
 	v.each(want, func(item value) {
 		if item.node.kind != unstable.InlineTable {
 			item.failType(`a mapping, such as { ipv6 = "2001:db8::1/128", ipv4 = "192.0.2.1/32" }`)
-			*to = append(*to, EAM{})
+			*to = append(*to, translate.EAM{})
 			return
 		}
-		var e EAM
+		var e translate.EAM
 		for _, side := range []struct {
 			name string
 			f    family

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"aarch64.com/isthmus/translate"
 )
 
 // value is what stands behind a key. Its methods check it and store it, or
@@ -101,16 +103,16 @@ func (v value) oneOf(to *string, words ...string) {
 	}
 }
 
-func (v value) tos(to *TOS) {
+func (v value) tos(to *translate.TOS) {
 	switch v.node.kind {
 	case unstable.Integer:
 		if n, ok := v.int(0, 255); ok {
-			*to = TOS{Fixed: true, Value: uint8(n)}
+			*to = translate.TOS{Fixed: true, Value: uint8(n)}
 		}
 	case unstable.String:
 		var word string
 		v.oneOf(&word, "copy", "zero")
-		*to = TOS{Fixed: word == "zero"}
+		*to = translate.TOS{Fixed: word == "zero"}
 	default:
 		v.failType(`"copy", "zero" or an integer from 0 to 255`)
 	}

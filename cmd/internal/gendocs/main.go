@@ -1,6 +1,7 @@
 // Command gendocs writes the files that are made from code: the configuration
-// reference, as a page and as a file to start from. "make generate" runs it,
-// and tests fail when what it would write is not what is there.
+// reference, as a page and as a file to start from, and the metrics reference.
+// "make generate" runs it, and tests fail when what it would write is not what
+// is there.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 
 	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/cmd/internal/metrics"
 )
 
 func main() {
@@ -19,6 +21,7 @@ func main() {
 	for path, content := range map[string]string{
 		"deploy/isthmus.toml": config.ReferenceTOML(),
 		"docs/config.md":      config.ReferenceMarkdown(),
+		"docs/metrics.md":     metrics.Reference(),
 	} {
 		if err := os.WriteFile(filepath.Join(os.Args[1], path), []byte(content), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)

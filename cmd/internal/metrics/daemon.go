@@ -62,5 +62,9 @@ func (d *Daemon) Collect(ch chan<- prometheus.Metric) {
 	instanceInfo.send(ch, 1, d.POP, d.Domain)
 	configReloads.send(ch, float64(d.ok), "ok")
 	configReloads.send(ch, float64(d.rejected), "rejected")
-	configLoaded.send(ch, float64(d.loaded.UnixMilli())/1000)
+	loaded := 0.0
+	if !d.loaded.IsZero() {
+		loaded = float64(d.loaded.UnixMilli()) / 1000
+	}
+	configLoaded.send(ch, loaded)
 }

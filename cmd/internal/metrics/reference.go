@@ -45,8 +45,9 @@ those of the Prometheus client library.
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.name, kind, labels, m.help)
 	}
 
-	fmt.Fprintf(&b, "\nThe label `worker` is the worker's number, which is the index of its queue. The label `port` is an\n"+
-		"interface; the TUN device of `[router.kernel]` is one, too. The label `direction` is `%s` or `%s`.\n", directions[0], directions[1])
+	fmt.Fprintf(&b, "\nThe label `worker` is the worker's number: worker 0 serves the first queue of every port, and so on.\n"+
+		"The label `port` is an interface; the TUN device of `[router.kernel]` is one, too.\n"+
+		"The label `direction` is `%s` or `%s`.\n", directions[0], directions[1])
 
 	b.WriteString("\n## `verdict` in isthmus_router_packets_total\n\n| verdict | what happens | by | meaning |\n| --- | --- | --- | --- |\n")
 	for v := range translate.NumVerdicts {

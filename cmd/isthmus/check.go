@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/xsk"
+)
+
+func newCheckCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "check [-c FILE]",
+		Short: "Say what is wrong with a configuration, and what it would do",
+		Long: `Reads a configuration file without changing anything. Errors go to standard error,
+each with file, line, column and what to do, and make the exit status 1. What the
+configuration would do on this host goes to standard output; warnings are part of
+that and do not change the exit status.
+
+Without -c it shows the built-in defaults.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			conf, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			return describe(c.OutOrStdout(), file, conf)
+		},
+	}
+	addConfigFlag(c, &file)
+	return c
+}
+
+// describe prints what a configuration does on this host.
+func describe(out io.Writer, file string, c *config.Config) error {
+	if file == "" {
+		file = "built-in defaults"
+	}
+	r := &c.Router
+	warnings := append(c.Warnings(), hostWarnings()...)
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	row("configuration", "%s", file)
+	if c.POP != "" || c.Domain != "" {
+		row("point of presence", "%s", strings.Trim(c.POP+" in "+c.Domain, " "))
+	}
+	row("pool6", "%s", orNone(prefixStrings(r.Pool6)))
+	row("mappings (eam)", "%d", len(r.EAM))
+	row("denied IPv4", "%s", orNone(append([]string{"the built-in ranges"}, prefixStrings(r.Deny4)...)))
+	row("ICMP error sources", "%s", orHost(append(prefixStrings(r.ICMPSource4), prefixStrings(r.ICMPSource6)...)))
+	row("hairpinning", "%s", r.Hairpin)
+	for _, p := range r.Ports {
+		what, warning := describePort(p)
+		row("port "+p.Interface, "%s", what)
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+	}
+	if len(r.Ports) == 0 {
+		row("ports", "none: the kernel path only")
+	}
+	row("kernel path", "TUN device %s", r.Kernel.Interface)
+	row("metrics", "%s", metricsURL(c.Metrics.Listen))
+	for _, s := range warnings {
+		row("warning", "%s", s)
+	}
+	return w.Flush()
+}
+
+// describePort looks the interface up on this host.
+func describePort(p config.Port) (what, warning string) {
+	queues := "all queues"
+	if p.Queues != nil {
+		queues = "queues " + strings.Trim(strings.Join(strings.Fields(fmt.Sprint(p.Queues)), ", "), "[]")
+	}
+	what = fmt.Sprintf("%s, zero_copy %s, attach %s, checksum %s", queues, p.ZeroCopy, p.Attach, p.Checksum)
+	i, err := net.InterfaceByName(p.Interface)
+	if err != nil {
+		return what, fmt.Sprintf("port %s: this host has no such interface, and isthmus would not start here (see `ip link`)", p.Interface)
+	}
+	have, err := xsk.QueueCount(i.Index)
+	if err != nil {
+		return what, fmt.Sprintf("port %s: %v", p.Interface, err)
+	}
+	for _, q := range p.Queues {
+		if q >= have {
+			return what, fmt.Sprintf("port %s: queue %d is configured, but the interface has queues 0 to %d, and isthmus would not start here (see `ethtool -l %s`)", p.Interface, q, have-1, p.Interface)
+		}
+	}
+	what += fmt.Sprintf("; the interface has %d queues and MTU %d", have, i.MTU)
+	if i.Flags&net.FlagUp == 0 {
+		warning = fmt.Sprintf("port %s is down; bring it up with `ip link set %s up`", p.Interface, p.Interface)
+	}
+	return what, warning
+}
+
+func metricsURL(listen string) string {
+	if listen == "" {
+		return "no endpoint"
+	}
+	return "http://" + listen + "/metrics"
+}
+
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
+
+func orHost(list []string) string {
+	if len(list) == 0 {
+		return "an address of this host"
+	}
+	return strings.Join(list, ", ")
+}

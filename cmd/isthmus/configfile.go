@@ -1,0 +1,54 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/translate/router"
+	"aarch64.com/isthmus/xsk"
+)
+
+// addConfigFlag adds -c FILE.
+func addConfigFlag(c *cobra.Command, file *string) {
+	c.Flags().StringVarP(file, "config", "c", "", "configuration file (TOML); without it the built-in defaults hold")
+	_ = c.MarkFlagFilename("config", "toml")
+}
+
+// loadConfig reads the file, or gives the built-in defaults where there is none.
+func loadConfig(file string) (*config.Config, error) {
+	if file == "" {
+		return config.Default(), nil
+	}
+	return config.Load(file)
+}
+
+var (
+	zeroCopy = map[string]xsk.ZeroCopy{
+		config.ZeroCopyAuto:    xsk.ZeroCopyAuto,
+		config.ZeroCopyRequire: xsk.ZeroCopyRequire,
+		config.ZeroCopyOff:     xsk.ZeroCopyOff,
+	}
+	attach = map[string]xsk.Attach{
+		config.AttachAuto:    xsk.AttachAuto,
+		config.AttachDriver:  xsk.AttachDriver,
+		config.AttachGeneric: xsk.AttachGeneric,
+	}
+)
+
+// routerConfig is what the configuration says about the data plane.
+func routerConfig(c *config.Config) router.Config {
+	out := router.Config{
+		Translate: c.Translate(),
+		Kernel:    router.KernelConfig{Interface: c.Router.Kernel.Interface},
+	}
+	for _, p := range c.Router.Ports {
+		out.Ports = append(out.Ports, router.PortConfig{
+			Interface:         p.Interface,
+			Queues:            p.Queues,
+			ZeroCopy:          zeroCopy[p.ZeroCopy],
+			Attach:            attach[p.Attach],
+			CompleteChecksums: p.Checksum == config.ChecksumComplete,
+		})
+	}
+	return out
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/cmd/internal/config"
+)
+
+// checkCapabilities names, in one sentence, every capability that this
+// configuration needs and the process lacks.
+func checkCapabilities(c *config.Config) error {
+	have, err := effectiveCapabilities()
+	if err != nil {
+		return err
+	}
+	return missingCapabilities(have, len(c.Router.Ports) > 0)
+}
+
+// capability is what isthmus needs of capabilities(7).
+type capability struct {
+	bit     int
+	name    string
+	purpose string
+	ports   bool // only with AF_XDP ports
+}
+
+var capabilities = []capability{
+	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "make the TUN device and its routes", false},
+	{unix.CAP_NET_RAW, "CAP_NET_RAW", "open AF_XDP sockets", true},
+	{unix.CAP_BPF, "CAP_BPF", "load the XDP program", true},
+}
+
+func missingCapabilities(have uint64, ports bool) error {
+	var names, purposes []string
+	for _, c := range capabilities {
+		// CAP_SYS_ADMIN contains CAP_BPF, and is what kernels before 5.8 ask for.
+		admin := c.bit == unix.CAP_BPF && have>>unix.CAP_SYS_ADMIN&1 == 1
+		if have>>c.bit&1 == 1 || admin || c.ports && !ports {
+			continue
+		}
+		names = append(names, c.name)
+		purposes = append(purposes, c.purpose)
+	}
+	if names == nil {
+		return nil
+	}
+	return fmt.Errorf("%s missing, needed to %s; run isthmus as root, or as a systemd service with AmbientCapabilities=%s (see deploy/isthmus.service)",
+		strings.Join(names, " and "), strings.Join(purposes, " and to "), strings.Join(names, " "))
+}
+
+func effectiveCapabilities() (uint64, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return 0, fmt.Errorf("read capabilities: %w", err)
+	}
+	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
+}
+
+// forwarding are the sysctls without which the kernel does not route what it
+// gets from the translator, nor to it.
+var forwarding = []struct{ file, sysctl string }{
+	{"/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"},
+	{"/proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"},
+}
+
+// hostWarnings names settings of this host that are probably not meant.
+func hostWarnings() []string {
+	var w []string
+	for _, f := range forwarding {
+		switch data, err := os.ReadFile(f.file); {
+		case errors.Is(err, os.ErrNotExist):
+			w = append(w, fmt.Sprintf("this kernel has no %s: that protocol is missing", f.sysctl))
+		case err == nil && strings.TrimSpace(string(data)) == "0":
+			w = append(w, fmt.Sprintf("%s is 0: the kernel will not forward packets to and from the translator; run sysctl -w %s=1", f.sysctl, f.sysctl))
+		}
+	}
+	return w
+}
+
+func prefixStrings(list []netip.Prefix) []string {
+	out := make([]string, len(list))
+	for i, p := range list {
+		out[i] = p.String()
+	}
+	return out
+}

@@ -1,0 +1,99 @@
+// Command isthmus joins IPv6-only hosts to the IPv4 Internet.
+//
+//	isthmus run -c FILE   forward packets until SIGTERM or Ctrl-C
+//	isthmus check -c FILE say what is wrong with a configuration, and what it would do
+//	isthmus demo          show it at work in network namespaces
+//	isthmus version       say which isthmus this is
+//
+// One file per subcommand. Exit status: 0 done, 1 failed, 2 wrong command line.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/cmd/internal/version"
+)
+
+func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// usageError marks a wrong command line.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// execute runs one command line and returns the exit status.
+func execute(args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command, err := root.ExecuteC()
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "isthmus: %v\nusage: %s\n`%s --help` tells more\n", err, command.UseLine(), command.CommandPath())
+		return 2
+	case config.IsInvalid(err):
+		// Each line starts with its file, as editors and people expect.
+		fmt.Fprintln(stderr, err)
+	default:
+		fmt.Fprintf(stderr, "isthmus: %v\n", err)
+	}
+	return 1
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "isthmus",
+		Short: "Joins IPv6-only hosts to the IPv4 Internet",
+		Long: `isthmus translates between IPv6 and IPv4 (SIIT, RFC 7915) on a hypervisor whose
+VMs have IPv6 only: over AF_XDP on its network cards, and over a TUN device for
+everything that the kernel routes.`,
+		Version:       version.Get().String(),
+		SilenceErrors: true, // execute prints them
+		SilenceUsage:  true,
+		Args:          knownCommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newRunCommand(), newCheckCommand(), newDemoCommand(), newVersionCommand())
+	for _, c := range root.Commands() {
+		c.Args = checkedArguments(c.Args)
+	}
+	return root
+}
+
+// knownCommand turns whatever is left of the command line into a sentence.
+func knownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = 2
+	hint := ""
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{fmt.Errorf("unknown command %q%s", args[0], hint)}
+}
+
+// checkedArguments makes what a subcommand says against its arguments a wrong
+// command line.
+func checkedArguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
