@@ -19,7 +19,8 @@
 // A UMEM and all the sockets on it belong to one worker: Alloc, Free, Recv,
 // Send, Flush, Service, Open and Close are called by that worker alone, and
 // nothing here takes a lock for them. The exceptions, which any goroutine may
-// call, are [Socket.Stats], [Socket.State], [Socket.FD] and [Socket.Mode].
+// call, are [Socket.Stats], [Socket.State] and [Socket.Mode]; so may the methods of
+// [Tables] and [Program].
 //
 // # Steering
 //

@@ -1,6 +1,7 @@
 package xsk
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -23,11 +24,30 @@ func TestEcho100k(t *testing.T) {
 	}
 	stop, done := make(chan struct{}), make(chan error)
 	go func() { done <- forward(u, s, s, stop) }()
+	// Counters are read while frames flow, as a metrics collector does.
+	collector := make(chan struct{})
+	go func() {
+		defer close(collector)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			_, err := s.Stats()
+			_, err2 := p.Counters()
+			if err := errors.Join(err, err2, s.State()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
 	const n = 100_000
 	start := time.Now()
 	err := pump(w, w, n, 256, 70, oneFlow)
 	took := time.Since(start)
 	close(stop)
+	<-collector
 	if e := <-done; e != nil {
 		t.Fatal(e)
 	}

@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ethernetHeader is the least a frame must have; drivers read that much.
+const ethernetHeader = 14
+
 // Recv takes up to len(d) received frames, which the caller then holds.
 func (s *Socket) Recv(d []Desc) int {
 	n := min(s.rx.ready(1), uint32(len(d)))
@@ -40,7 +43,7 @@ func (s *Socket) Send(d []Desc) int {
 		f := &d[i]
 		c := f.Addr >> u.shift
 		if c >= uint64(len(u.owner)) || u.owner[c] != ownerHeld ||
-			f.Len == 0 || (f.Addr&(u.chunkSize-1))+uint64(f.Len) > u.chunkSize {
+			f.Len < ethernetHeader || (f.Addr&(u.chunkSize-1))+uint64(f.Len) > u.chunkSize {
 			s.counters.txRejected.Add(1)
 			u.Free(f.Addr)
 			continue

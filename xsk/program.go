@@ -87,8 +87,8 @@ func (p *Program) load(t *Tables, queues int) error {
 	if err != nil {
 		return err
 	}
-	spec.Maps[steerMapPool6].MaxEntries = tableSize
-	spec.Maps[steerMapMapped4].MaxEntries = tableSize
+	spec.Maps[steerMapPool6].MaxEntries = t.size
+	spec.Maps[steerMapMapped4].MaxEntries = t.size
 	spec.Maps[steerMapSockets].MaxEntries = uint32(queues)
 	return spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{steerMapPool6: t.pool6, steerMapMapped4: t.mapped},

@@ -96,6 +96,9 @@ func TestSteerLive(t *testing.T) {
 					k.timeout(time.Second)
 					if c.want == redirected {
 						eventually(t, "the frame at the socket", func() bool { mine += s.Recv(d[:]); return mine > 0 })
+						if o := u.Offset(d[0].Addr); o != RxHeadroom {
+							t.Errorf("the frame is at offset %d, want %d", o, RxHeadroom)
+						}
 						if got := u.Frame(d[0]); string(got) != string(f) {
 							t.Errorf("received % x, want % x", got, f)
 						}

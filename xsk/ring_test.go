@@ -229,14 +229,14 @@ func TestSendRejects(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		make func(held, other uint64) Desc
-		free int // of 4 chunks, afterwards
 	}{
-		{"empty", func(a, _ uint64) Desc { return Desc{Addr: a} }, 3},
-		{"beyond_its_chunk", func(a, _ uint64) Desc { return Desc{Addr: a + 1, Len: Chunk2K} }, 3},
-		{"length_overflow", func(a, _ uint64) Desc { return Desc{Addr: a + 1, Len: math.MaxUint32} }, 3},
-		{"outside", func(a, _ uint64) Desc { return Desc{Addr: 4 * Chunk2K, Len: 60} }, 2},
-		{"far_outside", func(a, _ uint64) Desc { return Desc{Addr: math.MaxUint64, Len: 60} }, 2},
-		{"not_held", func(_, b uint64) Desc { return Desc{Addr: b, Len: 60} }, 2},
+		{"empty", func(a, _ uint64) Desc { return Desc{Addr: a} }},
+		{"less_than_an_ethernet_header", func(a, _ uint64) Desc { return Desc{Addr: a, Len: 13} }},
+		{"beyond_its_chunk", func(a, _ uint64) Desc { return Desc{Addr: a + 1, Len: Chunk2K} }},
+		{"length_overflow", func(a, _ uint64) Desc { return Desc{Addr: a + 1, Len: math.MaxUint32} }},
+		{"outside", func(a, _ uint64) Desc { return Desc{Addr: 4 * Chunk2K, Len: 60} }},
+		{"far_outside", func(a, _ uint64) Desc { return Desc{Addr: math.MaxUint64, Len: 60} }},
+		{"not_held", func(_, b uint64) Desc { return Desc{Addr: b, Len: 60} }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			u := newUMEM(t, 4)

@@ -154,6 +154,9 @@ func (s *Socket) open() (err error) {
 	if s.mode == Copy && s.cfg.ZeroCopy == ZeroCopyRequire {
 		return fmt.Errorf("%w: the UMEM is shared with a socket in copy mode", ErrZeroCopy)
 	}
+	if s.mode == ZeroCopyMode && s.cfg.ZeroCopy == ZeroCopyOff {
+		return errors.New("copy mode can't be had: the UMEM is shared with a zero-copy socket; use a UMEM of its own")
+	}
 	s.tune()
 	return nil
 }

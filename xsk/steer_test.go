@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -317,6 +318,49 @@ func TestTablesUpdate(t *testing.T) {
 	}
 	if err := s.t.Update(nil, prefixes("64:ff9b::/96")); err == nil {
 		t.Error("an IPv6 prefix passed as mapped")
+	}
+}
+
+// TestTablesFull: an update that finds no room says so, and the next one that
+// fits makes everything right.
+func TestTablesFull(t *testing.T) {
+	labtest.Need(t)
+	tables, err := newTables(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tables.Close()
+	for _, step := range []struct {
+		mapped string
+		full   bool
+	}{
+		{"192.0.2.1/32 192.0.2.3/32 192.0.2.5/32", false},
+		{"192.0.2.1/32 192.0.2.3/32 192.0.2.5/32 192.0.2.7/32 192.0.2.9/32 192.0.2.11/32", true},
+		{"192.0.2.9/32", false},
+		{"192.0.2.7/32 192.0.2.11/32 192.0.2.13/32", false},
+	} {
+		want := prefixes(step.mapped)
+		err := tables.Update(nil, want)
+		if step.full {
+			if err == nil || !strings.Contains(err.Error(), "room for 4") {
+				t.Fatalf("%s: %v", step.mapped, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", step.mapped, err)
+		}
+		var key steerLpm4
+		var value uint8
+		n := 0
+		for it := tables.mapped.Iterate(); it.Next(&key, &value); n++ {
+			if p := netip.PrefixFrom(netip.AddrFrom4(key.Addr), int(key.Bits)); !slices.Contains(want, p) {
+				t.Errorf("%s: the table holds %v", step.mapped, p)
+			}
+		}
+		if n != len(want) {
+			t.Errorf("%s: the table holds %d prefixes", step.mapped, n)
+		}
 	}
 }
 

@@ -14,16 +14,16 @@ import (
 
 // Config says how long and with what to measure.
 type Config struct {
-	Rounds   int           // how often each forwarder gets its turn; 0 means 5
-	Duration time.Duration // of one turn, after Settle; 0 means one second
+	Rounds   int           // how often each forwarder gets its turn; 0 means 9
+	Duration time.Duration // of one turn, after Settle; 0 means half a second
 	Settle   time.Duration // let the traffic flow before counting; 0 means 200 ms
 	Ring     int           // entries of each of our rings, a power of two; 0 means DefaultRing
 	Baseline int           // the same for asavie/xdp; 0 means DefaultBaseline
 	Size     int           // bytes of a frame without check sequence; 0 means 60
 }
 
-// Ring sizes with which either implementation is at its best on veth; see
-// perf/NOTES.md for the others.
+// Ring sizes. Neither implementation gained from any other between 64 and 4096;
+// perf/NOTES.md has the figures.
 const (
 	DefaultRing     = 512
 	DefaultBaseline = 512
@@ -59,8 +59,8 @@ func Median(v []float64) float64 {
 // Compare runs both forwarders in turns on the same veth pair. It needs two
 // CPUs: the traffic is made on the first allowed one, forwarding is on the next.
 func Compare(c Config) (r Result, err error) {
-	c.Rounds = orDefault(c.Rounds, 5)
-	c.Duration = orDefault(c.Duration, time.Second)
+	c.Rounds = orDefault(c.Rounds, 9)
+	c.Duration = orDefault(c.Duration, time.Second/2)
 	c.Settle = orDefault(c.Settle, 200*time.Millisecond)
 	c.Ring = orDefault(c.Ring, DefaultRing)
 	c.Baseline = orDefault(c.Baseline, DefaultBaseline)
@@ -242,19 +242,28 @@ func (b *bench) measure(open func(ifindex, ring int) (forwarder, error), ring in
 	return rate, errors.Join(err, <-fwd)
 }
 
+// patience bounds the wait for a frame; on a busy machine the generator may
+// need more than one turn's time to get going.
+const patience = 10 * time.Second
+
 func (b *bench) count(sink *attached) (float64, error) {
 	start := time.Now()
 	before, err := sink.counted()
 	if err != nil {
 		return 0, err
 	}
-	time.Sleep(b.cfg.Duration)
-	after, err := sink.counted()
-	if err != nil {
-		return 0, err
+	for {
+		time.Sleep(b.cfg.Duration)
+		after, err := sink.counted()
+		if err != nil {
+			return 0, err
+		}
+		took := time.Since(start)
+		if after > before {
+			return float64(after-before) / took.Seconds(), nil
+		}
+		if took > patience {
+			return 0, fmt.Errorf("no frame reached the sink in %v", took.Round(time.Second))
+		}
 	}
-	if after == before {
-		return 0, errors.New("no frame reached the sink")
-	}
-	return float64(after-before) / time.Since(start).Seconds(), nil
 }

@@ -35,7 +35,7 @@ func TestMedian(t *testing.T) {
 
 // BenchmarkL2fwd prints millions of frames per second of either forwarder and
 // their ratio (ours / asavie; above 1 ours is faster). One iteration is one
-// comparison of five interleaved rounds, so run it with -benchtime 1x.
+// comparison of nine interleaved rounds, so run it with -benchtime 1x.
 func BenchmarkL2fwd(b *testing.B) {
 	labtest.Need(b)
 	for _, size := range []int{60, 1514} {
