@@ -32,16 +32,20 @@ type capability struct {
 
 var capabilities = []capability{
 	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "make the TUN device and its routes", false},
-	{unix.CAP_NET_RAW, "CAP_NET_RAW", "open AF_XDP sockets", true},
+	{unix.CAP_NET_RAW, "CAP_NET_RAW", "open raw and AF_XDP sockets", false},
 	{unix.CAP_BPF, "CAP_BPF", "load the XDP program", true},
 }
 
 func missingCapabilities(have uint64, ports bool) error {
-	var names, purposes []string
+	var needed, names, purposes []string
 	for _, c := range capabilities {
 		// CAP_SYS_ADMIN contains CAP_BPF, and is what kernels before 5.8 ask for.
 		admin := c.bit == unix.CAP_BPF && have>>unix.CAP_SYS_ADMIN&1 == 1
-		if have>>c.bit&1 == 1 || admin || c.ports && !ports {
+		if c.ports && !ports {
+			continue
+		}
+		needed = append(needed, c.name)
+		if have>>c.bit&1 == 1 || admin {
 			continue
 		}
 		names = append(names, c.name)
@@ -50,8 +54,8 @@ func missingCapabilities(have uint64, ports bool) error {
 	if names == nil {
 		return nil
 	}
-	return fmt.Errorf("%s missing, needed to %s; run isthmus as root, or as a systemd service with AmbientCapabilities=%s (see deploy/isthmus.service)",
-		strings.Join(names, " and "), strings.Join(purposes, " and to "), strings.Join(names, " "))
+	return fmt.Errorf("%s missing, needed to %s; run isthmus as root, or as a service with AmbientCapabilities=%s (see deploy/isthmus.service)",
+		strings.Join(names, " and "), strings.Join(purposes, " and to "), strings.Join(needed, " "))
 }
 
 func effectiveCapabilities() (uint64, error) {

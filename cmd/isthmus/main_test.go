@@ -154,12 +154,13 @@ func TestMissingCapabilities(t *testing.T) {
 		ports bool
 		want  string // what comes before "; run isthmus as root"
 	}{
-		{"kernel path, all", netAdmin, false, ""},
-		{"kernel path, none", 0, false, "CAP_NET_ADMIN missing, needed to make the TUN device and its routes"},
+		{"kernel path, all", netAdmin | netRaw, false, ""},
+		{"kernel path, one missing", netRaw, false, "CAP_NET_ADMIN missing, needed to make the TUN device and its routes"},
+		{"kernel path, none", 0, false, "CAP_NET_ADMIN and CAP_NET_RAW missing, needed to make the TUN device and its routes and to open raw and AF_XDP sockets"},
 		{"ports, all", netAdmin | netRaw | bpf, true, ""},
 		{"ports, old kernel", netAdmin | netRaw | sysAdmin, true, ""},
-		{"ports, one missing", netAdmin | bpf, true, "CAP_NET_RAW missing, needed to open AF_XDP sockets"},
-		{"ports, none", 0, true, "CAP_NET_ADMIN and CAP_NET_RAW and CAP_BPF missing, needed to make the TUN device and its routes and to open AF_XDP sockets and to load the XDP program"},
+		{"ports, one missing", netAdmin | bpf, true, "CAP_NET_RAW missing, needed to open raw and AF_XDP sockets"},
+		{"ports, none", 0, true, "CAP_NET_ADMIN and CAP_NET_RAW and CAP_BPF missing, needed to make the TUN device and its routes and to open raw and AF_XDP sockets and to load the XDP program"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := missingCapabilities(tt.have, tt.ports)
@@ -184,7 +185,8 @@ func TestRunWithoutRoot(t *testing.T) {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
 	out, err := c.CombinedOutput()
-	want := "isthmus: CAP_NET_ADMIN missing, needed to make the TUN device and its routes; run isthmus as root, or as a systemd service with AmbientCapabilities=CAP_NET_ADMIN (see deploy/isthmus.service)\n"
+	want := "isthmus: CAP_NET_ADMIN and CAP_NET_RAW missing, needed to make the TUN device and its routes and to open raw and AF_XDP sockets; " +
+		"run isthmus as root, or as a service with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW (see deploy/isthmus.service)\n"
 	if c.ProcessState == nil || c.ProcessState.ExitCode() != 1 || string(out) != want {
 		t.Errorf("%v\ngot  %q\nwant %q", err, out, want)
 	}
