@@ -89,31 +89,35 @@ func checkUDP(ctx context.Context, from *lab.Host, to netip.Addr, sizes ...int) 
 // routers by their translated errors, then the destination.
 func checkTraceTo4(ctx context.Context, s *stage) (string, error) {
 	to := lab.Translated(lab.FarAddr4)
-	hops, err := traceroute(ctx, s.vm.Host, to)
-	return trace(hops, err, []netip.Addr{lab.Translated(lab.RouterAddr4), lab.Translated(lab.EdgeAddr4), to})
+	return s.trace(ctx, s.vm.Host, to, nil,
+		[]netip.Addr{lab.Translated(lab.RouterAddr4), lab.Translated(lab.EdgeAddr4), to})
 }
 
 // checkTraceTo6 wants the same from the far IPv4 host: its routers first, then
 // isthmus's machine, then the VM.
 func checkTraceTo6(ctx context.Context, s *stage) (string, error) {
-	hops, err := traceroute(ctx, s.topo.Far, s.vm.Addr4)
-	said, err := trace(hops, err, []netip.Addr{s.vm.Addr4})
-	first := []netip.Addr{lab.FarAddr4.Prev(), lab.EdgeAddr4.Prev()}
-	if err == nil && (len(hops) < 4 || !slices.Equal(hops[:2], first)) {
-		err = fmt.Errorf("expected %v, then isthmus, then the VM", first)
-	}
-	return said, err
+	return s.trace(ctx, s.topo.Far, s.vm.Addr4,
+		[]netip.Addr{lab.FarAddr4.Prev(), lab.EdgeAddr4.Prev()}, []netip.Addr{s.vm.Addr4})
 }
 
-// trace lists the hops and compares the last ones. At least one more has to
-// come before them: isthmus's own.
-func trace(hops []netip.Addr, err error, last []netip.Addr) (string, error) {
-	said := fmt.Sprintf("%d hops", len(hops))
+// trace lists the hops, which must begin and end as given, with isthmus's
+// machine in between. One of the errors has to be isthmus's own.
+func (s *stage) trace(ctx context.Context, from *lab.Host, to netip.Addr, first, last []netip.Addr) (string, error) {
+	var hops []netip.Addr
+	own, err := s.ownErrors(ctx, func() (err error) {
+		hops, err = traceroute(ctx, from, to)
+		return err
+	})
+	said := fmt.Sprintf("%d hops, %d by isthmus itself", len(hops), own)
 	for i, h := range hops {
 		said += fmt.Sprintf("\n%2d %s", i+1, show(h))
 	}
-	if err == nil && (len(hops) <= len(last) || !slices.Equal(hops[len(hops)-len(last):], last)) {
-		err = fmt.Errorf("expected isthmus and then %v", last)
+	switch n := len(hops) - len(last); {
+	case err != nil:
+	case n <= len(first) || !slices.Equal(hops[:len(first)], first) || !slices.Equal(hops[n:], last):
+		err = fmt.Errorf("expected %v, then isthmus, then %v", first, last)
+	case own == 0:
+		err = errors.New("isthmus itself has sent no ICMP error")
 	}
 	return said, err
 }
@@ -137,9 +141,16 @@ func checkUpload(ctx context.Context, s *stage) (string, error) {
 // translation. isthmus itself has to say that 1480 bytes would fit, and they do.
 func checkTooBig(ctx context.Context, s *stage) (string, error) {
 	const headers = 20 + 8 // IPv4, UDP
-	said, err := tooBig(ctx, s.topo.Server, s.vm.Addr4, linkMTU-headers)
+	var said *icmpError
+	own, err := s.ownErrors(ctx, func() (err error) {
+		said, err = tooBig(ctx, s.topo.Server, s.vm.Addr4, linkMTU-headers)
+		return err
+	})
 	if err != nil {
 		return "", err
+	}
+	if own == 0 {
+		return "", fmt.Errorf("the error came from %s, but not from isthmus", show(said.From))
 	}
 	if said.MTU != linkMTU-20 {
 		return "", fmt.Errorf("%s says that %d bytes would fit, should be %d", show(said.From), said.MTU, linkMTU-20)
@@ -153,11 +164,7 @@ func checkTooBig(ctx context.Context, s *stage) (string, error) {
 // checkCarried asks isthmus's own counters which way the packets came: a table
 // of successes would look the same if all of them had taken the slow path.
 func checkCarried(ctx context.Context, s *stage) (string, error) {
-	text, err := s.isthmus.get(ctx, "/metrics")
-	if err != nil {
-		return "", err
-	}
-	ports, err := received(text)
+	ports, err := s.isthmus.counted(ctx, receivedMetric, "port")
 	if err != nil {
 		return "", err
 	}

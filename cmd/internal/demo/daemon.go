@@ -3,13 +3,16 @@ package demo
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,6 +182,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// lines are the last lines, in a form for people where they are JSON.
 func (t *tail) lines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -186,5 +190,24 @@ func (t *tail) lines() []string {
 	if text == "" {
 		return nil
 	}
-	return strings.Split(text, "\n")
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = readable(lines[i])
+	}
+	return lines
+}
+
+// readable turns a JSON line of a log into level, message, key=value.
+func readable(line string) string {
+	var fields map[string]any
+	if json.Unmarshal([]byte(line), &fields) != nil || fields["message"] == nil {
+		return line
+	}
+	out := fmt.Sprintf("%-5v %v", fields["level"], fields["message"])
+	for _, k := range slices.Sorted(maps.Keys(fields)) {
+		if k != "level" && k != "message" && k != "time" {
+			out += fmt.Sprintf(" %s=%v", k, fields[k])
+		}
+	}
+	return out
 }

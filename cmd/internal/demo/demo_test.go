@@ -106,19 +106,31 @@ func TestConfigurationIsAccepted(t *testing.T) {
 	}
 }
 
-func TestReceived(t *testing.T) {
-	got, err := received(`# HELP isthmus_router_port_receive_packets_total IP packets
+func TestSums(t *testing.T) {
+	got, err := sums(`# HELP isthmus_router_port_receive_packets_total IP packets
 isthmus_router_port_receive_packets_total{port="vm0",worker="0"} 3
 isthmus_router_port_receive_packets_total{port="vm0",worker="1"} 4
 isthmus_router_port_receive_packets_total{worker="0",port="isthmus0"} 1e+06
 isthmus_router_port_receive_bytes_total{port="vm0",worker="0"} 99
-`)
+`, receivedMetric, "port")
 	if err != nil || fmt.Sprint(got) != "map[isthmus0:1e+06 vm0:7]" {
 		t.Error(got, err)
 	}
-	for _, bad := range []string{"", "isthmus_router_port_receive_packets_total{port=\"vm0\"} many\n"} {
-		if got, err := received(bad); err == nil {
+	for _, bad := range []string{"", receivedMetric + "{port=\"vm0\"} many\n", receivedMetric + "{worker=\"0\"} 1\n"} {
+		if got, err := sums(bad, receivedMetric, "port"); err == nil {
 			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
+func TestReadable(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"level":"warn","port":"vm0","n":2,"time":"2026-01-02T03:04:05Z","message":"it is so"}`: "warn  it is so n=2 port=vm0",
+		`panic: no`: "panic: no",
+		`{"a":1}`:   `{"a":1}`,
+	} {
+		if got := readable(in); got != want {
+			t.Errorf("%s: %q", in, got)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func (r *report) holding(stages []*stage) {
 	out := []string{
 		"from the VM, which has only IPv6:",
 		fmt.Sprintf("  ip netns exec %s ping %s", vm, server6),
-		fmt.Sprintf("  ip netns exec %s curl http://[%s]/", vm, server6),
+		fmt.Sprintf("  ip netns exec %s curl 'http://[%s]/'", vm, server6),
 		fmt.Sprintf("  ip netns exec %s traceroute %s", vm, far6),
 		"from the server, which has only IPv4:",
 		fmt.Sprintf("  ip netns exec %s ping %s", server, s.vm.Addr4),
@@ -28,7 +28,7 @@ func (r *report) holding(stages []*stage) {
 		fmt.Sprintf("  ip netns exec %s iperf3 -s", server),
 		fmt.Sprintf("  ip netns exec %s iperf3 -c %s", vm, server6),
 		"what isthmus counts:",
-		fmt.Sprintf("  ip netns exec %s curl -g http://%s/metrics", hypervisor, metricsListen),
+		fmt.Sprintf("  ip netns exec %s curl 'http://%s/metrics'", hypervisor, metricsListen),
 	}
 	var b strings.Builder
 	b.WriteString("\n  " + r.paint(bold, "Up until Ctrl-C. To try as root:") + "\n")

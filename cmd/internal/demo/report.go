@@ -138,7 +138,12 @@ func (r *report) end(s *stage) {
 		return
 	}
 	p.Log = s.isthmus.log.lines()
-	r.printf("\n  isthmus: %s\n", strings.ReplaceAll(s.isthmus.lastWords(), "\n", "\n  "))
+	r.printf("\n  The last lines of isthmus's log:\n")
+	for _, entry := range p.Log {
+		for i, l := range wrap(entry, 79-8) {
+			r.printf("    %s%s\n", []string{"", "    "}[min(i, 1)], l)
+		}
+	}
 }
 
 func (r *report) counts() (failed, all int) {

@@ -16,30 +16,57 @@ import (
 	"aarch64.com/isthmus/perf/lab"
 )
 
-const receivedMetric = "isthmus_router_port_receive_packets_total"
+// Metrics of isthmus that tell what it did itself.
+const (
+	receivedMetric = "isthmus_router_port_receive_packets_total"
+	eventsMetric   = "isthmus_router_events_total"
+	errorSent      = "icmp_error_sent"
+)
 
-var portLabel = regexp.MustCompile(`[{,]port="([^"]+)"`)
-
-// received reads, from the text that Prometheus gets, the packets taken from
-// each port.
-func received(text string) (map[string]float64, error) {
-	ports := map[string]float64{}
+// sums reads, from the text that Prometheus gets, one metric by one of its
+// labels; what differs in other labels only is added up.
+func sums(text, metric, label string) (map[string]float64, error) {
+	value := regexp.MustCompile(`[{,]` + label + `="([^"]+)"`)
+	got := map[string]float64{}
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		line := lines.Text()
-		if !strings.HasPrefix(line, receivedMetric+"{") {
+		if !strings.HasPrefix(line, metric+"{") {
 			continue
 		}
-		label := portLabel.FindStringSubmatch(line)
+		v := value.FindStringSubmatch(line)
 		n, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-		if label == nil || err != nil {
+		if v == nil || err != nil {
 			return nil, fmt.Errorf("can't read this line of /metrics: %s", line)
 		}
-		ports[label[1]] += n
+		got[v[1]] += n
 	}
-	if len(ports) == 0 {
-		return nil, fmt.Errorf("/metrics has no %s", receivedMetric)
+	if len(got) == 0 {
+		return nil, fmt.Errorf("/metrics has no %s", metric)
 	}
-	return ports, nil
+	return got, nil
+}
+
+// counted asks isthmus for the sums of a metric.
+func (d *daemon) counted(ctx context.Context, metric, label string) (map[string]float64, error) {
+	text, err := d.get(ctx, "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	return sums(text, metric, label)
+}
+
+// ownErrors runs fn and returns how many ICMP errors isthmus itself sent
+// meanwhile: the kernel it runs on sends such errors from the same addresses.
+func (s *stage) ownErrors(ctx context.Context, fn func() error) (int, error) {
+	before, err := s.isthmus.counted(ctx, eventsMetric, "event")
+	if err != nil {
+		return 0, err
+	}
+	if err := fn(); err != nil {
+		return 0, err
+	}
+	after, err := s.isthmus.counted(ctx, eventsMetric, "event")
+	return int(after[errorSent] - before[errorSent]), err
 }
 
 // checkStop ends isthmus with SIGTERM and looks for what it left behind.
