@@ -18,7 +18,8 @@
 // file lists the namespaces, each written down before it is made. The kernel
 // releases the lock when the process ends, however it ends, so a file that can
 // be locked belongs to nobody: the next New, of any name, removes what it
-// lists. Labs of living processes are left alone.
+// lists and the directory beside it ([Lab.Dir]). Labs of living processes are
+// left alone.
 //
 // Links are made inside the namespaces and never appear in the caller's own.
 // They disappear with the namespaces, as do addresses, routes and XDP programs.

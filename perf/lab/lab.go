@@ -48,6 +48,17 @@ func New(name string) (*Lab, error) {
 // ID is the lab's name with the suffix that makes it unique on this machine.
 func (l *Lab) ID() string { return l.id }
 
+// Dir makes a directory for files that shall go with the lab, and returns its
+// path; every call returns the same one.
+func (l *Lab) Dir() (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return "", fmt.Errorf("lab %s is closed", l.id)
+	}
+	return l.lock.dir(), os.MkdirAll(l.lock.dir(), 0o700)
+}
+
 // Host makes a network namespace with lo up. The name is lower-case letters and
 // digits; `ip netns` shows it as isthmus-<lab id>-<name>.
 func (l *Lab) Host(name string) (*Host, error) {

@@ -44,6 +44,12 @@ func child(name string) {
 		}
 		sleeper := exec.Command("sleep", "1000")
 		if err == nil {
+			var dir string
+			if dir, err = l.Dir(); err == nil {
+				err = os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)
+			}
+		}
+		if err == nil {
 			err = a.Start(sleeper)
 		}
 		if err == nil {
@@ -203,8 +209,13 @@ func TestLabCarriesTrafficAndIsGoneAfterwards(t *testing.T) {
 	if after := links(t); !slices.Equal(before, after) {
 		t.Errorf("links in our own namespace: before %v, during %v", before, after)
 	}
+	dir, err := l.Dir()
+	must(t, err)
 	must(t, l.Close())
 	must(t, l.Close())
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("directory left: %v", err)
+	}
 	if got := names(t, l.ID()); len(got) != 0 {
 		t.Errorf("left over: %v", got)
 	}
@@ -260,6 +271,11 @@ func TestSweepAfterKill(t *testing.T) {
 	l := labtest.New(t, "test-sweep")
 	if got := names(t, id); len(got) != 0 {
 		t.Errorf("not swept: %v", got)
+	}
+	dir, err := l.Dir()
+	must(t, err)
+	if _, err := os.Stat(filepath.Join(filepath.Dir(dir), id+".d")); !os.IsNotExist(err) {
+		t.Errorf("its directory was not swept: %v", err)
 	}
 	if l.ID() != "test-sweep" {
 		t.Errorf("id %s", l.ID())

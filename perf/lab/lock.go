@@ -85,14 +85,19 @@ func (l *lock) record(name string) error {
 	return nil
 }
 
-// release removes the file and lets the lock go.
+// dir is the lab's directory for files of its own; it may not be there.
+func (l *lock) dir() string { return dirOf(l.path) }
+
+func dirOf(path string) string { return strings.TrimSuffix(path, lockSuffix) + ".d" }
+
+// release removes the file and the directory and lets the lock go.
 func (l *lock) release() error {
 	whole, err := lockWhole(filepath.Dir(l.path))
 	if err != nil {
 		return err
 	}
 	defer whole.Close()
-	return errors.Join(os.Remove(l.path), l.file.Close())
+	return errors.Join(os.RemoveAll(l.dir()), os.Remove(l.path), l.file.Close())
 }
 
 // sweep removes the namespaces of every lab whose process is gone.
@@ -111,6 +116,9 @@ func sweep(dir string) error {
 			return fmt.Errorf("lock file %s: %w", path, err)
 		}
 		err = sweepOne(f)
+		if err == nil {
+			err = os.RemoveAll(dirOf(path))
+		}
 		if err == nil {
 			err = os.Remove(path)
 		}

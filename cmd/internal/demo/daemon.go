@@ -33,7 +33,7 @@ const (
 type daemon struct {
 	host *lab.Host
 	http *http.Client // reaches the metrics endpoint
-	dir  string       // holds the configuration
+	file string       // its configuration
 	cmd  *exec.Cmd
 	log  tail
 	done chan struct{} // closed when the process has ended
@@ -66,24 +66,20 @@ func newDaemon(h *lab.Host) *daemon {
 	}
 }
 
-// startDaemon starts isthmus and waits until it says that it is ready.
-func startDaemon(ctx context.Context, binary string, p Path, t *lab.Topology) (d *daemon, err error) {
+// startDaemon starts isthmus and waits until it says that it is ready. The
+// directory is for its files.
+func startDaemon(ctx context.Context, binary, dir string, p Path, t *lab.Topology) (*daemon, error) {
 	start := time.Now()
-	d = newDaemon(t.Hypervisor)
-	if d.dir, err = os.MkdirTemp("", "isthmus-demo-"); err != nil {
+	d := newDaemon(t.Hypervisor)
+	d.file = filepath.Join(dir, "isthmus.toml")
+	if err := os.WriteFile(d.file, []byte(configuration(p, t.VMs)), 0o644); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(d.dir, "isthmus.toml")
-	if err := os.WriteFile(file, []byte(configuration(p, t.VMs)), 0o644); err != nil {
-		os.RemoveAll(d.dir)
-		return nil, err
-	}
-	d.cmd = exec.Command(binary, "run", "-c", file)
+	d.cmd = exec.Command(binary, "run", "-c", d.file)
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
 	// A Ctrl-C on the terminal is for us; isthmus is told by SIGTERM.
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.host.Start(d.cmd); err != nil {
-		os.RemoveAll(d.dir)
 		return nil, fmt.Errorf("start isthmus: %w", err)
 	}
 	go func() {
@@ -142,7 +138,6 @@ func (d *daemon) get(ctx context.Context, path string) (string, error) {
 // stop asks isthmus to end, as an init system would, and makes it end when it
 // doesn't. It may be called again.
 func (d *daemon) stop() error {
-	defer os.RemoveAll(d.dir)
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-d.done:

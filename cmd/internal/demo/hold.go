@@ -27,7 +27,8 @@ func (r *report) holding(stages []*stage) {
 		"throughput (the first in a terminal of its own; -R for the other way):",
 		fmt.Sprintf("  ip netns exec %s iperf3 -s", server),
 		fmt.Sprintf("  ip netns exec %s iperf3 -c %s", vm, server6),
-		"what isthmus counts:",
+		"what isthmus was told, and what it counts:",
+		fmt.Sprintf("  cat %s", s.isthmus.file),
 		fmt.Sprintf("  ip netns exec %s curl 'http://%s/metrics'", hypervisor, metricsListen),
 	}
 	var b strings.Builder

@@ -57,7 +57,11 @@ func newStage(ctx context.Context, p Path, binary string) (s *stage, err error) 
 	if ctx.Err() != nil {
 		return s, ctx.Err()
 	}
-	s.isthmus, err = startDaemon(ctx, binary, p, s.topo)
+	dir, err := s.lab.Dir()
+	if err != nil {
+		return s, err
+	}
+	s.isthmus, err = startDaemon(ctx, binary, dir, p, s.topo)
 	return s, err
 }
 
