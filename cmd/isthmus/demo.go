@@ -53,7 +53,8 @@ the end, also after Ctrl-C; what a killed run left is removed by the next.`,
 		default:
 			return fmt.Errorf("--output %s: it is table or json", output)
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		// SIGPIPE: whoever read the table has gone (`isthmus demo | head`).
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 		defer stop()
 		return demo.Run(ctx, o)
 	}

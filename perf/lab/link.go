@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -65,7 +66,11 @@ func link(a, b *Host, c LinkConfig) error {
 	}
 	defer unix.Close(peer)
 	veth.PeerNamespace = netlink.NsFd(peer)
-	if err := a.netlink(func(nl *netlink.Handle) error { return nl.LinkAdd(veth) }); err != nil {
+	err = a.netlink(func(nl *netlink.Handle) error { return nl.LinkAdd(veth) })
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return errors.New("the kernel has no veth devices: run `modprobe veth`, or enable CONFIG_VETH")
+	}
+	if err != nil {
 		return fmt.Errorf("make a veth pair: %w", err)
 	}
 	ends := [2]struct {
