@@ -51,7 +51,8 @@ type ProgramConfig struct {
 }
 
 // AttachProgram attaches the steering program to an interface, with no sockets
-// yet: all frames pass to the kernel. Fails with ErrProgramPresent,
+// yet: all frames pass to the kernel. It takes frames to the address that the
+// interface has now; after a change of that, attach anew. Fails with ErrProgramPresent,
 // ErrPermission, ErrUnsupported, ErrDeviceGone.
 func AttachProgram(t *Tables, c ProgramConfig) (*Program, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -63,8 +64,12 @@ func AttachProgram(t *Tables, c ProgramConfig) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %d: %w: %w", c.Ifindex, ErrDeviceGone, err)
 	}
+	mac, err := hardwareAddress(fd, name)
+	if err != nil {
+		return nil, fmt.Errorf("read the address of %s: %w", name, err)
+	}
 	p := &Program{ifindex: c.Ifindex, name: name}
-	if err := p.load(t, maxQueues(fd, name)); err != nil {
+	if err := p.load(t, maxQueues(fd, name), mac); err != nil {
 		return nil, explainBPF("load steering program for "+name, err)
 	}
 	if err := p.attach(c.Attach); err != nil {
@@ -82,7 +87,7 @@ func maxQueues(fd int, name string) int {
 	return max(n, int(ch.maxCombined+ch.maxRx), 64)
 }
 
-func (p *Program) load(t *Tables, queues int) error {
+func (p *Program) load(t *Tables, queues int, mac [6]byte) error {
 	spec, err := loadSteer()
 	if err != nil {
 		return err
@@ -90,6 +95,9 @@ func (p *Program) load(t *Tables, queues int) error {
 	spec.Maps[steerMapPool6].MaxEntries = t.size
 	spec.Maps[steerMapMapped4].MaxEntries = t.size
 	spec.Maps[steerMapSockets].MaxEntries = uint32(queues)
+	if err := spec.Variables["mac"].Set(mac); err != nil {
+		return err
+	}
 	return spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{steerMapPool6: t.pool6, steerMapMapped4: t.mapped},
 	})
@@ -182,12 +190,13 @@ type SteerCounters struct {
 	Group      uint64 // broadcast or multicast: kernel
 	ND         uint64 // neighbour discovery for a pool6 address: kernel
 	Malformed  uint64 // too short or not the IP version its type says: kernel
+	OtherHost  uint64 // for another station's address, seen in promiscuous mode: kernel
 }
 
 // Counters adds up the counters of all CPUs.
 func (p *Program) Counters() (SteerCounters, error) {
 	var c SteerCounters
-	for i, n := range []*uint64{&c.Redirected, &c.NoSocket, &c.Other, &c.Group, &c.ND, &c.Malformed} {
+	for i, n := range []*uint64{&c.Redirected, &c.NoSocket, &c.Other, &c.Group, &c.ND, &c.Malformed, &c.OtherHost} {
 		var perCPU []uint64
 		if err := p.objs.Counters.Lookup(uint32(i), &perCPU); err != nil {
 			return c, fmt.Errorf("read steering counters of %s: %w", p.name, err)

@@ -6,8 +6,8 @@
 // kernel untouched (XDP_PASS): ARP, neighbour discovery, SSH, routing
 // protocols, multicast, whatever can't be understood.
 //
-//   frame ─▶ group address? ─▶ up to two VLAN tags ─▶ IPv6 to pool6?   ─▶ XSKMAP
-//                │                                    IPv4 to mapped?      [queue]
+//   frame ─▶ group address, ─▶ up to two VLAN tags ─▶ IPv6 to pool6?   ─▶ XSKMAP
+//            not our own?                             IPv4 to mapped?      [queue]
 //                ▼                                        │ no               │ no socket
 //               PASS                                     PASS               PASS
 //
@@ -37,8 +37,14 @@ enum outcome {
 	GROUP,        // broadcast or multicast: kernel
 	ND,           // neighbour discovery for a pool6 address: kernel
 	MALFORMED,    // too short, or not the IP version its type says: kernel
+	OTHER_HOST,   // for another station, seen in promiscuous mode: kernel
 	OUTCOMES,
 };
+
+// The interface's own address, set when the program is loaded. A frame for
+// another one is the kernel's: a device stacked on this one may own it (macvlan,
+// VRRP), and if none does, forwarding it would send it twice.
+volatile const __u8 mac[6];
 
 struct lpm6 {
 	__u32 bits;
@@ -139,6 +145,9 @@ int steer(struct xdp_md *ctx)
 		return done(MALFORMED, XDP_PASS);
 	if (p[0] & 1)
 		return done(GROUP, XDP_PASS);
+	if (p[0] != mac[0] || p[1] != mac[1] || p[2] != mac[2] ||
+	    p[3] != mac[3] || p[4] != mac[4] || p[5] != mac[5])
+		return done(OTHER_HOST, XDP_PASS);
 	type = bpf_ntohs(*(__be16 *)(p + 12));
 	p += 14;
 

@@ -34,6 +34,7 @@ const (
 	steerMapPool6    = "pool6"
 	steerMapSockets  = "sockets"
 	steerProgSteer   = "steer"
+	steerVarMac      = "mac"
 )
 
 // loadSteer returns the embedded CollectionSpec for steer.
@@ -95,6 +96,7 @@ type steerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerVariableSpecs struct {
+	Mac *ebpf.VariableSpec `ebpf:"mac"`
 }
 
 // steerObjects contains all objects after they have been loaded into the kernel.
@@ -136,6 +138,7 @@ func (m *steerMaps) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerVariables struct {
+	Mac *ebpf.Variable `ebpf:"mac"`
 }
 
 // steerPrograms contains all programs after they have been loaded into the kernel.

@@ -27,9 +27,10 @@ const (
 	group
 	nd
 	malformed
+	otherHost
 )
 
-var outcomeNames = []string{"redirected", "no_socket", "other", "group", "nd", "malformed"}
+var outcomeNames = []string{"redirected", "no_socket", "other", "group", "nd", "malformed", "other_host"}
 
 // steerTwin is steer.c in Go, with linear search in place of tries.
 func steerTwin(f []byte, pool6, mapped4 []netip.Prefix, socket bool) int {
@@ -38,6 +39,9 @@ func steerTwin(f []byte, pool6, mapped4 []netip.Prefix, socket bool) int {
 	}
 	if f[0]&1 != 0 {
 		return group
+	}
+	if string(f[:6]) != string(unicast) {
+		return otherHost
 	}
 	typ, p := binary.BigEndian.Uint16(f[12:]), f[14:]
 	for range 2 {
@@ -97,7 +101,7 @@ func newSteering(t testing.TB, pool6, mapped []netip.Prefix, socket bool) *steer
 		t.Fatal(err)
 	}
 	p := &Program{name: "none"}
-	if err := p.load(tables, 1); err != nil {
+	if err := p.load(tables, 1, [6]byte(unicast)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.objs.Close() })
@@ -145,7 +149,7 @@ func (s *steering) counters(t testing.TB) []uint64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []uint64{c.Redirected, c.NoSocket, c.Other, c.Group, c.ND, c.Malformed}
+	return []uint64{c.Redirected, c.NoSocket, c.Other, c.Group, c.ND, c.Malformed, c.OtherHost}
 }
 
 // check runs a frame through the program and its twin.
@@ -247,6 +251,9 @@ func steerCases() []steerCase {
 		{"icmpv6_type_132_to_pool6", ether(unicast, 0x86dd, ip6("64:ff9b::1", 58, 255, 132, 0)), redirected},
 		{"icmpv6_type_138_to_pool6", ether(unicast, 0x86dd, ip6("64:ff9b::1", 58, 255, 138, 0)), redirected},
 		{"icmpv6_without_a_byte_to_pool6", ether(unicast, 0x86dd, ip6("64:ff9b::1", 58, 255)), redirected},
+
+		{"pool6_to_another_station", ether([]byte{2, 0, 0, 0, 0xff, 0xff}, 0x86dd, in6), otherHost},
+		{"mapped_to_another_station", ether([]byte{2, 0, 0, 0, 0xff, 0xff}, 0x0800, in4), otherHost},
 
 		{"ethernet_only", ether(unicast, 0x86dd, nil), malformed},
 		{"ipv6_header_cut_short", ether(unicast, 0x86dd, in6[:39]), malformed},

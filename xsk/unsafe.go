@@ -141,6 +141,20 @@ func interfaceFlags(fd int, name string) (uint16, error) {
 	return *(*uint16)(unsafe.Pointer(&r.data)), err
 }
 
+// hardwareAddress is an Ethernet interface's MAC address (SIOCGIFHWADDR).
+func hardwareAddress(fd int, name string) (mac [6]byte, err error) {
+	var r ifreq
+	copy(r.name[:unix.IFNAMSIZ-1], name)
+	if err := ioctl(fd, unix.SIOCGIFHWADDR, unsafe.Pointer(&r)); err != nil {
+		return mac, err
+	}
+	sa := (*unix.RawSockaddr)(unsafe.Pointer(&r.data))
+	for i := range mac {
+		mac[i] = byte(sa.Data[i])
+	}
+	return mac, nil
+}
+
 // ethtoolChannels is struct ethtool_channels.
 type ethtoolChannels struct {
 	cmd                                      uint32

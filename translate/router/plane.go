@@ -38,6 +38,7 @@ type plane struct {
 type device struct {
 	index  int
 	mtu    int
+	mac    string
 	queues []int
 }
 
@@ -127,7 +128,7 @@ func findDevice(c *PortConfig) (device, error) {
 	if err != nil {
 		return device{}, fmt.Errorf("port %s: %w", c.Interface, err)
 	}
-	d := device{index: l.Attrs().Index, mtu: l.Attrs().MTU}
+	d := device{index: l.Attrs().Index, mtu: l.Attrs().MTU, mac: string(l.Attrs().HardwareAddr)}
 	d.queues, err = portQueues(c, d.index)
 	return d, err
 }
@@ -347,7 +348,7 @@ func (r *Router) replacePlane(next *plane) {
 }
 
 // portsChanged tells whether a port's device is another one than the plane was
-// opened with: gone, back, or with other queues or another MTU.
+// opened with: gone, back, or with other queues, MTU or address.
 func (r *Router) portsChanged() bool {
 	changed := false
 	err := r.inHome(func() error {
@@ -357,7 +358,7 @@ func (r *Router) portsChanged() bool {
 				return err
 			}
 			was := r.plane.devices[i]
-			changed = changed || now.index != was.index || now.mtu != was.mtu || !slices.Equal(now.queues, was.queues)
+			changed = changed || now.index != was.index || now.mtu != was.mtu || now.mac != was.mac || !slices.Equal(now.queues, was.queues)
 		}
 		return nil
 	})

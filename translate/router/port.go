@@ -87,22 +87,17 @@ func (p *wirePort) send(f *frame, hop *nexthop.Hop, reasons *[NumReasons]uint64)
 }
 
 // flush gives all queued frames to the kernel, and counts and releases those
-// that it does not take.
-func (p *wirePort) flush(reasons *[NumReasons]uint64) {
-	if p.queued == 0 {
-		return
-	}
+// that it does not take. It tells whether the kernel has more to send when asked
+// again, so that the worker must not sleep.
+func (p *wirePort) flush(reasons *[NumReasons]uint64) (more bool) {
 	p.sock.Service()
 	out := p.out[:p.queued]
 	p.queued = 0
 	for range 2 {
 		out = out[p.sock.Send(out):]
-		err := p.sock.Flush()
-		if errors.Is(err, xsk.ErrDeviceGone) {
-			p.down = err
-		}
+		more = p.kick()
 		if len(out) == 0 {
-			return
+			return more
 		}
 		p.sock.Service()
 	}
@@ -115,6 +110,20 @@ func (p *wirePort) flush(reasons *[NumReasons]uint64) {
 		p.count.TxPackets--
 		p.pool.put(out[i].Addr)
 	}
+	return more
+}
+
+// kick makes the kernel send what is in the transmit ring. After a link that is
+// down the frames wait in the ring until it is up; a device or queue that has
+// gone is for the router to replace.
+func (p *wirePort) kick() (more bool) {
+	switch err := p.sock.Flush(); {
+	case err == nil:
+		return p.sock.NeedWakeup() && p.sock.Pending() > 0
+	case errors.Is(err, xsk.ErrDeviceGone), errors.Is(err, xsk.ErrQueueGone):
+		p.down = err
+	}
+	return false
 }
 
 // kernelPort is one worker's queue of the TUN device, and a raw socket for what

@@ -80,7 +80,7 @@ func (w *worker) run(ctx context.Context) error {
 }
 
 // step is one round: take a batch from each port, forward it, send. It returns
-// the number of packets taken.
+// how much it found to do: packets taken, and ports that must be asked again.
 func (w *worker) step() int {
 	tr, hops := w.shared.translator.Load(), w.shared.hops()
 	n := 0
@@ -97,7 +97,9 @@ func (w *worker) step() int {
 	n += len(got)
 	for _, p := range w.wire {
 		if p != nil {
-			p.flush(&w.reasons)
+			if p.flush(&w.reasons) {
+				n++
+			}
 			p.sock.Service()
 		}
 	}

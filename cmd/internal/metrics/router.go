@@ -153,6 +153,7 @@ var steeringOutcomes = []struct {
 	{"group", "Broadcast or multicast: kernel.", func(p *router.PortStats) uint64 { return p.Steering.Group }},
 	{"neighbour_discovery", "Neighbour discovery for an address in a translated prefix: kernel.", func(p *router.PortStats) uint64 { return p.Steering.ND }},
 	{"malformed", "Too short, or not the IP version that its Ethertype says: kernel.", func(p *router.PortStats) uint64 { return p.Steering.Malformed }},
+	{"other_host", "For another station's address, seen in promiscuous mode: kernel.", func(p *router.PortStats) uint64 { return p.Steering.OtherHost }},
 }
 
 func number(b bool) float64 {
