@@ -7,8 +7,8 @@ BENCHTIME  ?= 1s
 TESTFLAGS  ?=
 
 MODULE      := aarch64.com/isthmus
-STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-DEPGUARD    := $(GO) run github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+DEPGUARD    := github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
 
 # The tag, where there is one; without git the binary says "devel".
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
@@ -19,7 +19,7 @@ DEB_PACKAGES     := ca-certificates git make gcc libc6-dev
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk fuzz arm64 check-go
+.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk fuzz arm64 check-go print-depguard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,12 +36,14 @@ build: check-go ## build bin/isthmus, static
 demo: build ## show it at work in network namespaces (as root)
 	@./.ci/as-root ./bin/isthmus demo
 
+# -p 1: the integration tests share the machine, and their labs sweep up what
+# killed ones have left.
 test: check-go ## run all tests; as root the integration tests, too
 	@[ "$$(id -u)" = 0 ] || echo "make test: not root, so the integration tests will be skipped"
-	$(GO) test -timeout 10m $(TESTFLAGS) ./...
+	$(GO) test -p 1 -timeout 10m $(TESTFLAGS) ./...
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "the same with the race detector:"; \
-		$(GO) test -race -short -timeout 10m $(TESTFLAGS) ./cmd/... ./perf/... ./translate/... ./xsk/...; \
+		$(GO) test -race -p 1 -timeout 15m $(TESTFLAGS) ./...; \
 	else \
 		echo "make test: no C compiler, so no second run with the race detector (make deps installs one)"; \
 	fi
@@ -49,9 +51,8 @@ test: check-go ## run all tests; as root the integration tests, too
 lint: check-go ## check formatting, go vet, staticcheck and the import rules
 	@unformatted="$$(gofmt -l .)"; [ -z "$$unformatted" ] || { printf 'run make fmt; not formatted:\n%s\n' "$$unformatted" >&2; exit 1; }
 	$(GO) vet ./...
-	$(STATICCHECK) ./...
-	$(DEPGUARD) ./...
-	./.ci/lint-imports $(DEPGUARD)
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(DEPGUARD) ./...
 
 generate: check-go ## regenerate the BPF objects and the reference pages
 	@{ command -v clang && command -v llvm-strip; } >/dev/null || { echo "make generate: clang and llvm-strip are needed for xsk/steer.c; run make deps-generate" >&2; exit 1; }
@@ -63,8 +64,8 @@ fmt: check-go ## format the Go code
 bench-translate: check-go ## benchmark the translator beside its floor
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./translate/
 
-bench-xsk: check-go ## benchmark the AF_XDP sockets on veth (as root)
-	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./xsk/
+bench-xsk: check-go ## benchmark the AF_XDP sockets beside another implementation (as root)
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./xsk/ ./perf/l2fwd/
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)
 	@GO="$(GO)" ./.ci/fuzz $(FUZZTIME)
@@ -80,3 +81,7 @@ check-go:
 	[ "$$(printf '%s\n%s\n' $(GO_NEEDED) "$$have" | sort -V | head -n 1)" = $(GO_NEEDED) ] || \
 		[ "$$($(GO) env GOVERSION 2>/dev/null | sed 's/^go//' | cut -d. -f1,2)" = $(GO_NEEDED) ] || \
 		{ echo "isthmus needs Go $(GO_NEEDED) or newer, and this is $$have; get it from https://go.dev/dl/" >&2; exit 1; }
+
+# For .ci/run, which checks the import rules themselves with the same version.
+print-depguard:
+	@echo $(DEPGUARD)
