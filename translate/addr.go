@@ -126,7 +126,7 @@ func martian6(a addr) bool {
 // one means "look closer". One load answers for nearly all of the Internet.
 const (
 	classMartian uint8 = 1 << iota // RFC 1812 5.3.7: 0/8, 127/8, 169.254/16, 224/4, 240/4
-	classPrivate                   // not globally reachable
+	classPrivate                   // banned under the well-known prefix (RFC 6052 3.1)
 	classDenied                    // Config.Deny4
 	classLocal                     // Config.Local4
 	classEAM                       // RFC 7757

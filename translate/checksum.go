@@ -20,6 +20,13 @@ func fold(s uint64) uint16 {
 // not folded.
 func sum64(v uint64) uint64 { return v>>32 + v&0xffffffff }
 
+// plus adds two 64-bit sums of 16-bit words: one's complement addition works on
+// any multiple of 16 bits, if the carry comes around.
+func plus(a, b uint64) uint64 {
+	s, c := bits.Add64(a, b, 0)
+	return s + c
+}
+
 // bias is a multiple of 0xffff that is larger than any sum of addresses, so
 // that out + bias - in stays positive and means out - in.
 const bias = 0xffff << 32

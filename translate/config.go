@@ -55,18 +55,20 @@ type Config struct {
 // Translator is a compiled Config: immutable, safe for concurrent use.
 type Translator struct {
 	// What the fast path reads comes first.
-	plain6, plain4 bool // the fast path may decide this direction alone
-	simple         bool // HairpinSimple
-	intrinsic      bool
-	pool           pool // pools[0]
-	table          *table
-	class          *[1 << 16]uint8
-	tosKeep        uint8 // and-mask and or-mask of the traffic class
-	tosSet         uint8
-	lowest         int
+	simple       bool // HairpinSimple
+	intrinsic    bool
+	pool         pool   // pools[0]
+	poolSum      uint64 // the prefix's share of a pseudo-header sum
+	poolLess     uint64 // and the same taken away
+	tosKeep      uint64 // and-mask and or-mask of the traffic class
+	tosSet       uint64
+	host4, host6 hosts // table's
+	class        *[1 << 16]uint8
+	lowest       int
+
+	table *table
 
 	udpZeroDrop bool
-	private     bool // AllowPrivate4
 	pools       []pool
 	network     *pool // the first prefix that is not the well-known one, or nil
 	deny        *lpm.Table
@@ -117,10 +119,9 @@ func New(c Config) (*Translator, error) {
 	t.udpZeroDrop = c.UDPZeroChecksum == UDPZeroDrop
 	t.simple = c.Hairpin == HairpinSimple
 	t.intrinsic = c.Hairpin == HairpinIntrinsic
-	t.private = c.AllowPrivate4
 	t.tosKeep = 0xff
 	if c.TOS.Fixed {
-		t.tosKeep, t.tosSet = 0, c.TOS.Value
+		t.tosKeep, t.tosSet = 0, uint64(c.TOS.Value)
 	}
 	if err := checkSources(c); err != nil {
 		return nil, err
@@ -152,8 +153,11 @@ func New(c Config) (*Translator, error) {
 	for _, p := range martians4 {
 		t.mark(p, classMartian)
 	}
+	wellKnown := slices.Contains(c.Pool6, wellKnownPrefix)
 	for _, p := range private4 {
-		t.mark(p, classPrivate)
+		if wellKnown && !c.AllowPrivate4 {
+			t.mark(p, classPrivate)
+		}
 	}
 	for _, e := range c.EAM {
 		t.mark(e.IPv4, classEAM)
@@ -163,27 +167,35 @@ func New(c Config) (*Translator, error) {
 	return t, nil
 }
 
-// planFastPath finds out whether the first pool alone decides about an IPv6
-// destination, and whether any translation can end at one of the host's own
-// addresses. If so, the complete path takes the direction.
+// planFastPath gives the fast path its tables, if the first pool is a /96 that
+// alone decides about an IPv6 destination, and no translation can end at one of the host's own
+// addresses. Without tables, the complete path takes the direction.
 func (t *Translator) planFastPath(c Config) {
-	if len(t.pools) == 0 {
+	if len(t.pools) == 0 || t.pools[0].bits != 96 {
 		return
 	}
 	t.pool = t.pools[0]
-	t.plain6, t.plain4 = true, true
+	t.poolSum = uint64(fold(t.pool.prefix.sum()))
+	t.poolLess = bias - t.poolSum
+	plain4, plain6 := true, true
 	for _, e := range c.EAM {
 		if e.IPv6.Overlaps(c.Pool6[0]) {
-			t.plain6 = false
+			plain6 = false
 		}
 	}
 	for _, a := range c.Local6 {
 		if c.Pool6[0].Contains(a) {
-			t.plain6 = false
+			plain6 = false
 		}
 		if _, ok := t.table.to4(toAddr(a)); ok {
-			t.plain4 = false
+			plain4 = false
 		}
+	}
+	if plain6 {
+		t.host6 = t.table.host6
+	}
+	if plain4 {
+		t.host4 = t.table.host4
 	}
 }
 
@@ -227,6 +239,9 @@ func checkSources(c Config) error {
 	}
 	return nil
 }
+
+// trafficClass is what becomes of a traffic class.
+func (t *Translator) trafficClass(x uint8) uint8 { return uint8(uint64(x)&t.tosKeep | t.tosSet) }
 
 // Config gives what New was given.
 func (t *Translator) Config() Config { return t.config }

@@ -2,6 +2,7 @@ package translate
 
 // decide4 knows every rule for packets that come as IPv4.
 func (t *Translator) decide4(pl *Plan, p []byte, m Meta) Verdict {
+	pl.quick = false
 	pl.From, pl.To, pl.Len = V4, V6, 0
 	h, v := parse4(p, false)
 	pl.Len = min(h.total, len(p))
@@ -32,7 +33,7 @@ func (t *Translator) decide4(pl *Plan, p []byte, m Meta) Verdict {
 	*o = h.header
 	o.src, o.dst = src, dst
 	o.ttl--
-	o.tos = h.tos&t.tosKeep | t.tosSet
+	o.tos = t.trafficClass(h.tos)
 	return t.finish(pl, &h, p, m)
 }
 

@@ -2,6 +2,7 @@ package translate
 
 // decide6 knows every rule for packets that come as IPv6.
 func (t *Translator) decide6(pl *Plan, p []byte, m Meta) Verdict {
+	pl.quick = false
 	pl.From, pl.To, pl.Len = V6, V4, 0
 	h, v := parse6(p, false)
 	pl.Len = min(h.total, len(p))
@@ -47,7 +48,7 @@ func (t *Translator) decide6(pl *Plan, p []byte, m Meta) Verdict {
 		return pl.end(HopLimit6)
 	}
 	o.ttl--
-	o.tos = h.tos&t.tosKeep | t.tosSet
+	o.tos = t.trafficClass(h.tos)
 	o.id &= 0xffff // by way of IPv4, even back to IPv6
 	return t.finish(pl, &h, p, m)
 }
@@ -101,7 +102,7 @@ func (t *Translator) destination6(a addr) (dst uint32, via *pool, v Verdict) {
 // bannedUnder tells whether a non-global IPv4 address would stand under the
 // well-known prefix (RFC 6052 3.1).
 func (t *Translator) bannedUnder(p *pool, v uint32) bool {
-	return p.wellKnown && !t.private && t.class4(v)&classPrivate != 0
+	return p.wellKnown && t.class4(v)&classPrivate != 0
 }
 
 // source6 translates a source. That of an ICMP error may be a router without a
@@ -129,7 +130,7 @@ func (t *Translator) source6(h *parsed, p []byte) (uint32, Verdict) {
 		if len(t.config.ICMPSource4) == 0 {
 			return 0, NoErrorSource4
 		}
-		return pick4(t.config.ICMPSource4, hash6(h.src)), Forward
+		return pick4(t.config.ICMPSource4, hash6(mix(h.src.hi, h.src.lo))), Forward
 	}
 	if via != nil {
 		return 0, WellKnownSource6

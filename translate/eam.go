@@ -87,107 +87,103 @@ func (m *mapping) to4(a addr) uint32 {
 // consist of, in a hash table of cache lines: a probe touches one line and finds
 // key and value together. Two of them are made from the same mappings, one keyed
 // by each family.
-type hosts struct{ lines []line }
+type hosts struct {
+	lines []line // the last ones only take what overflows: a probe never wraps
+	n     uint64 // lines that hashes lead to
+}
 
 // line is one 64-byte cache line with up to three mappings. Free places have
 // four == 0, which no mapping has (0.0.0.0/8 is refused).
+//
+// Instead of an address's lower half, mix is kept: with hi it says the same, and
+// unlike the lower half, which is ::1 for many, it alone tells addresses apart.
 type line struct {
-	hi, lo [3]uint64
-	four   [3]uint32
-	_      uint32
+	hi, mix [3]uint64
+	four    [3]uint32
+	_       uint32
 }
 
-// perLine is how full lines are on average; the fuller, the smaller the table
-// and the more lookups that need the next line.
-const perLine = 1.5
+// mix turns (hi, lo) into (hi, mix) and back.
+func mix(hi, lo uint64) uint64 { return hi*0x9e3779b97f4a7c15 ^ lo }
 
-func newHosts(count int) hosts {
-	return hosts{lines: make([]line, int(float64(count)/perLine)+1)}
-}
-
-func hash6(a addr) uint64 {
-	h := (a.hi^a.hi>>29)*0x9e3779b97f4a7c15 ^ a.lo
-	return (h ^ h>>32) * 0xbf58476d1ce4e5b9
-}
-
-func hash4(v uint32) uint64 {
-	h := uint64(v) * 0x9e3779b97f4a7c15
-	return (h ^ h>>32) * 0xbf58476d1ce4e5b9
-}
+// Multiplying by an odd constant spreads addresses in a row evenly over the upper
+// bits, which slot takes (Knuth, volume 3, 6.4: Fibonacci hashing).
+func hash6(mix uint64) uint64 { return mix * 0xd6e8feb86659fd93 }
+func hash4(v uint32) uint64   { return uint64(v) * 0x9e3779b97f4a7c15 }
 
 // slot brings a hash down to a line's index without a division.
 func (h *hosts) slot(hash uint64) uint64 {
-	i, _ := bits.Mul64(hash, uint64(len(h.lines)))
+	i, _ := bits.Mul64(hash, h.n)
 	return i
 }
 
+// put adds a mapping.
 func (h *hosts) put(hash uint64, a addr, v uint32) {
-	for i := h.slot(hash); ; i++ {
-		if i >= uint64(len(h.lines)) {
-			i = 0
-		}
+	for i := h.slot(hash); i < uint64(len(h.lines)); i++ {
 		for j := range 3 {
 			if l := &h.lines[i]; l.four[j] == 0 {
-				l.hi[j], l.lo[j], l.four[j] = a.hi, a.lo, v
+				l.hi[j], l.mix[j], l.four[j] = a.hi, mix(a.hi, a.lo), v
 				return
 			}
 		}
 	}
 }
 
-// find4 gives the IPv4 address of an IPv6 address, 0 if there is none.
-func (h *hosts) find4(a addr) uint32 {
-	if len(h.lines) == 0 {
-		return 0
+// place6 gives which place has an IPv6 address, and place4 an IPv4 address, if
+// one has; else any. There is no branch, because which place it is can't be
+// predicted.
+func (l *line) place6(mix uint64) (i int) {
+	if l.mix[1] == mix {
+		i = 1
 	}
-	for i := h.slot(hash6(a)); ; i++ {
-		if i >= uint64(len(h.lines)) {
-			i = 0
-		}
-		l := &h.lines[i]
-		if l.lo[0] == a.lo && l.hi[0] == a.hi {
-			return l.four[0]
-		}
-		if l.lo[1] == a.lo && l.hi[1] == a.hi {
-			return l.four[1]
-		}
-		if l.lo[2] == a.lo && l.hi[2] == a.hi {
-			return l.four[2]
-		}
-		if l.four[2] == 0 {
-			return 0
-		}
+	if l.mix[2] == mix {
+		i = 2
 	}
+	return i
 }
 
-// find6 gives the IPv6 address of an IPv4 address.
-func (h *hosts) find6(v uint32) (a addr, ok bool) {
-	if len(h.lines) == 0 {
-		return addr{}, false
+func (l *line) place4(v uint32) (i int) {
+	if l.four[1] == v {
+		i = 1
 	}
-	for i := h.slot(hash4(v)); ; i++ {
-		if i >= uint64(len(h.lines)) {
-			i = 0
-		}
+	if l.four[2] == v {
+		i = 2
+	}
+	return i
+}
+
+// find4 gives the IPv4 address of an IPv6 address, 0 if there is none.
+func (h *hosts) find4(a addr) uint32 {
+	m := mix(a.hi, a.lo)
+	for i := h.slot(hash6(m)); i < uint64(len(h.lines)); i++ {
 		l := &h.lines[i]
-		if l.four[0] == v {
-			return addr{l.hi[0], l.lo[0]}, true
+		for j, v := range l.four {
+			if l.mix[j] == m && l.hi[j] == a.hi || v == 0 {
+				return v
+			}
 		}
-		if l.four[1] == v {
-			return addr{l.hi[1], l.lo[1]}, true
-		}
-		if l.four[2] == v {
-			return addr{l.hi[2], l.lo[2]}, true
+	}
+	return 0
+}
+
+// find6 gives the IPv6 address of an IPv4 address, which is not 0.
+func (h *hosts) find6(v uint32) (a addr, ok bool) {
+	for i := h.slot(hash4(v)); i < uint64(len(h.lines)); i++ {
+		l := &h.lines[i]
+		if j := l.place4(v); l.four[j] == v {
+			return addr{l.hi[j], mix(l.hi[j], l.mix[j])}, true
 		}
 		if l.four[2] == 0 {
-			return addr{}, false
+			break
 		}
 	}
+	return addr{}, false
 }
 
 // table is the explicit address mapping table.
 type table struct {
-	host4, host6 hosts // IPv4 /32 by IPv4, IPv6 /128 by IPv6
+	host6, host4 hosts  // IPv6 /128 by IPv6, IPv4 /32 by IPv4
+	lines        []line // of host6, then of host4
 	lpm4, lpm6   *lpm.Table
 	prefixes     []mapping // what lpm4 and lpm6 point at
 }
@@ -195,51 +191,34 @@ type table struct {
 func newTable(eam []EAM) (*table, error) {
 	t := &table{}
 	maps := make([]mapping, len(eam))
-	count4, count6 := 0, 0
+	seen4 := make(map[netip.Prefix]int, len(eam))
+	seen6 := make(map[netip.Prefix]int, len(eam))
+	var four, six []lpm.Entry
 	for i, e := range eam {
 		m, err := newMapping(e)
 		if err != nil {
 			return nil, fmt.Errorf("eam entry %d: %w", i+1, err)
 		}
 		maps[i] = m
-		if m.bits4 == 32 {
-			count4++
+		if j, dup := seen4[e.IPv4]; dup {
+			return nil, fmt.Errorf("eam entries %d and %d both map %v (to %v and %v); remove one", j+1, i+1, e.IPv4, eam[j].IPv6, e.IPv6)
 		}
-		if m.bits6 == 128 {
-			count6++
+		if j, dup := seen6[e.IPv6]; dup {
+			return nil, fmt.Errorf("eam entries %d and %d both map %v (to %v and %v); remove one", j+1, i+1, e.IPv6, eam[j].IPv4, e.IPv4)
 		}
-	}
-	if count4 > 0 {
-		t.host4 = newHosts(count4)
-	}
-	if count6 > 0 {
-		t.host6 = newHosts(count6)
-	}
-	var four, six []lpm.Entry
-	seen4 := make(map[netip.Prefix]int, len(eam))
-	seen6 := make(map[netip.Prefix]int, len(eam))
-	for i, m := range maps {
-		if j, dup := seen4[eam[i].IPv4]; dup {
-			return nil, fmt.Errorf("eam entries %d and %d both map %v (to %v and %v); remove one", j+1, i+1, eam[i].IPv4, eam[j].IPv6, eam[i].IPv6)
+		seen4[e.IPv4], seen6[e.IPv6] = i, i
+		value := uint32(len(t.prefixes))
+		if m.bits4 != 32 {
+			four = append(four, lpm.Entry{Hi: uint64(m.four) << 32, Bits: int(m.bits4), Value: value})
 		}
-		if j, dup := seen6[eam[i].IPv6]; dup {
-			return nil, fmt.Errorf("eam entries %d and %d both map %v (to %v and %v); remove one", j+1, i+1, eam[i].IPv6, eam[j].IPv4, eam[i].IPv4)
-		}
-		seen4[eam[i].IPv4], seen6[eam[i].IPv6] = i, i
-		if m.bits4 == 32 {
-			t.host4.put(hash4(m.four), m.six, m.four)
-		} else {
-			four = append(four, lpm.Entry{Hi: uint64(m.four) << 32, Bits: int(m.bits4), Value: uint32(len(t.prefixes))})
-		}
-		if m.bits6 == 128 {
-			t.host6.put(hash6(m.six), m.six, m.four)
-		} else {
-			six = append(six, lpm.Entry{Hi: m.six.hi, Lo: m.six.lo, Bits: int(m.bits6), Value: uint32(len(t.prefixes))})
+		if m.bits6 != 128 {
+			six = append(six, lpm.Entry{Hi: m.six.hi, Lo: m.six.lo, Bits: int(m.bits6), Value: value})
 		}
 		if m.bits4 != 32 || m.bits6 != 128 {
 			t.prefixes = append(t.prefixes, m)
 		}
 	}
+	t.fillHosts(maps)
 	var err error
 	if t.lpm4, err = lpm.Build(four); err != nil {
 		return nil, fmt.Errorf("eam: %w", err)
@@ -248,6 +227,29 @@ func newTable(eam []EAM) (*table, error) {
 		return nil, fmt.Errorf("eam: %w", err)
 	}
 	return t, nil
+}
+
+// fillHosts makes the host tables. With 0.75 mappings to a line, one lookup in a
+// hundred needs a second line; with 1.5, one in twenty does, and waits for memory
+// twice. Behind the lines that hashes lead to there is room for everything, so
+// that a probe needs not wrap around; untouched, it takes no memory.
+func (t *table) fillHosts(maps []mapping) {
+	if len(maps) == 0 {
+		return
+	}
+	n := len(maps)*4/3 + 1
+	size := n + len(maps)/3 + 1
+	t.lines = make([]line, 2*size)
+	t.host6 = hosts{t.lines[:size], uint64(n)}
+	t.host4 = hosts{t.lines[size:], uint64(n)}
+	for _, m := range maps {
+		if m.bits4 == 32 {
+			t.host4.put(hash4(m.four), m.six, m.four)
+		}
+		if m.bits6 == 128 {
+			t.host6.put(hash6(mix(m.six.hi, m.six.lo)), m.six, m.four)
+		}
+	}
 }
 
 // to4 maps an IPv6 address by the longest IPv6 prefix.

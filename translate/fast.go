@@ -1,191 +1,252 @@
 package translate
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
-// The fast path: one function per direction, which either recognises a plain
-// packet and fills the Plan, or gives up without a verdict. Plain means TCP, UDP
-// with a checksum or echo; no options, extension headers or fragments; hop limit
-// above 1; one side of the pair has a host mapping, the other is under the first
-// pool6 prefix and of no special class. It must never decide otherwise than
-// decide6 and decide4 do.
+// The fast path either recognises a plain packet and fills the Plan, or leaves
+// everything to the complete path. Plain
+// means neither a superpacket nor a partial checksum; TCP, UDP with a checksum or echo; no options, extension headers or
+// fragments; hop limit above 1; one side of the pair has a host mapping, the other
+// is under the first pool6 prefix and of no special class. It must never decide
+// otherwise than decide6 and decide4 do.
+//
+// It settles the new header's words and the new checksum at once, so that
+// Rewrite only stores them.
 
-// fast6 is IPv6 to IPv4.
-func (t *Translator) fast6(pl *Plan, p []byte, m Meta) bool {
-	if len(p) < header6Len+8 || m.SegmentSize != 0 {
-		return false
-	}
-	h := (*[header6Len + 8]byte)(p)
-	w := binary.BigEndian.Uint64(h[0:8])
-	srcHi := binary.BigEndian.Uint64(h[8:16])
-	srcLo := binary.BigEndian.Uint64(h[16:24])
-	dstHi := binary.BigEndian.Uint64(h[24:32])
-	dstLo := binary.BigEndian.Uint64(h[32:40])
+// In between there is no call: even one that is never made would cost more in
+// saved registers than it could do.
 
-	payload := int(w >> 16 & 0xffff)
-	ttl := uint8(w)
-	if header6Len+payload > len(p) || payload > maxPacket4-header4Len || ttl <= 1 {
-		return false
-	}
-	if dstHi&t.pool.mask.hi != t.pool.prefix.hi || dstLo&t.pool.mask.lo != t.pool.prefix.lo {
-		return false
-	}
-	var dst uint32
-	if t.pool.bits == 96 {
-		dst = uint32(dstLo)
-	} else {
-		dst = t.pool.extract(addr{dstHi, dstLo})
-	}
-	if class := t.class[dst>>16]; class != 0 && (class != classEAM || t.intrinsic) {
-		return false
-	}
-	src := t.table.host6.find4(addr{srcHi, srcLo})
-	if src == 0 {
-		return false
-	}
+// Decide reads the packet p, which starts with its IP header and may carry
+// Ethernet padding behind it, and fills pl with what becomes of it. It changes
+// nothing in p.
+func (t *Translator) Decide(pl *Plan, p []byte, m Meta) Verdict {
+plain:
+	switch {
+	case m != Meta{}:
+	case len(p) >= header6Len+8 && p[0]>>4 == 6: // IPv6 to IPv4
+		h := (*[header6Len + 8]byte)(p)
+		srcHi := binary.BigEndian.Uint64(h[8:16])
+		srcLo := binary.BigEndian.Uint64(h[16:24])
+		dstHi := binary.BigEndian.Uint64(h[24:32])
+		dstLo := binary.BigEndian.Uint64(h[32:40])
 
-	in := sum64(srcHi) + sum64(srcLo) + sum64(dstHi) + sum64(dstLo)
-	out := uint64(src) + uint64(dst)
-	invert := uint16(0xffff)
-	if m.PartialChecksum {
-		invert = 0
-	}
-	k, ck, typ, udp, proto := kindPlain, uint16(header6Len+16), uint8(0), false, uint8(w>>8)
-	switch proto {
-	case protoTCP:
-		if payload < 20 {
-			return false
+		// The destination must be under the pool, and of no special class.
+		dst := uint32(dstLo)
+		if dstHi != t.pool.prefix.hi || dstLo>>32 != t.pool.prefix.lo>>32 || t.class[dst>>16] != 0 {
+			break plain
 		}
-	case protoUDP:
-		ck, udp = header6Len+6, true
-		if payload < 8 || h[46]|h[47] == 0 {
-			return false
+
+		// The source must have a host mapping.
+		lines := t.host6.lines
+		key := mix(srcHi, srcLo)
+		at := t.host6.slot(hash6(key))
+		var src uint32
+		for {
+			if at >= uint64(len(lines)) {
+				break plain
+			}
+			l := &lines[at]
+			if i := l.place6(key); l.mix[i] == key && l.hi[i] == srcHi {
+				src = l.four[i]
+				break
+			}
+			if l.four[2] == 0 {
+				break plain
+			}
+			at++
 		}
-	case protoICMP6:
-		if payload < icmpHeader || invert == 0 {
-			return false
+
+		w := binary.BigEndian.Uint64(h[0:8])
+		payload := int(w >> 16 & 0xffff)
+		if payload > len(p)-header6Len || uint8(w) <= 1 || src == 0 {
+			break plain
 		}
-		// ICMPv6 sums a pseudo-header, ICMPv4 does not (RFC 7915 5.2).
-		in += uint64(payload) + protoICMP6 + uint64(h[40])<<8
-		switch h[40] {
-		case icmp6Echo:
-			typ = icmp4Echo
-		case icmp6EchoReply:
-			typ = icmp4EchoReply
+		x := 0x45<<56 | (w>>52&t.tosKeep|t.tosSet)<<48 | uint64(header4Len+payload)<<32
+		// Next header and hop limit stand the other way around in IPv4.
+		y := uint64(bits.ReverseBytes16(uint16(w)))<<48 - 1<<56 | uint64(src)
+		// What the checksum's sum changes by: the embedded address is in both
+		// pseudo-headers, so of the destination only the prefix counts.
+		s := plus(^plus(srcHi, srcLo), uint64(src)+t.poolLess)
+
+		pl.echo = false
+		switch uint8(w >> 8) {
+		case protoTCP:
+			if payload < 20 || len(p) < header6Len+20 {
+				break plain
+			}
+			pl.ck = header6Len + 16
+			pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(p[header6Len+16:]))))
+		case protoUDP:
+			if payload < 8 || h[46]|h[47] == 0 {
+				break plain
+			}
+			pl.ck = header6Len + 6
+			pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(h[46:]))))
+			if pl.check == 0 {
+				pl.check = 0xffff // RFC 768
+			}
+		case protoICMP6:
+			if payload < icmpHeader || h[40] != icmp6Echo && h[40] != icmp6EchoReply {
+				break plain
+			}
+			pl.echo, pl.icmp = true, icmp4EchoReply
+			if h[40] == icmp6Echo {
+				pl.icmp = icmp4Echo
+			}
+			y ^= (protoICMP6 ^ protoICMP4) << 48
+			// ICMPv6 sums a pseudo-header, ICMPv4 does not (RFC 7915 5.2).
+			s = plus(s, bias+uint64(pl.icmp)<<8-uint64(h[40])<<8-uint64(payload)-protoICMP6-uint64(src)-uint64(dst))
+			pl.ck = header6Len + 2
+			pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(h[42:]))))
 		default:
-			return false
+			break plain
 		}
-		out = uint64(typ) << 8
-		k, ck, proto = kindEcho, header6Len+2, protoICMP4
-	default:
-		return false
-	}
 
-	pl.Verdict, pl.quick, pl.From, pl.To = Forward, true, V6, V4
-	pl.DstHi, pl.DstLo = uint64(dst)<<32, 0
-	pl.Len = header6Len + payload
-	pl.OutLen = header4Len + payload
-	pl.wire, pl.limit = header4Len+payload, maxPacket4
-	pl.kind, pl.icmp, pl.udp, pl.full = k, typ, udp, false
-	pl.invert, pl.ck, pl.delta = invert, ck, difference(out, in)
-	pl.l4 = header6Len
-	o := &pl.out
-	o.src.hi, o.dst.hi = uint64(src)<<32, uint64(dst)<<32
-	o.payload = payload
-	o.tos = uint8(w>>52)&t.tosKeep | t.tosSet
-	o.ttl, o.proto = ttl-1, proto
-	o.offset, o.id = 0, 0
-	o.flags = generateID
-	if pl.OutLen > clearDF {
-		o.flags = dontFrag
+		pl.genID = true
+		if payload > clearDF-header4Len {
+			if payload > maxPacket4-header4Len {
+				break plain
+			}
+			pl.genID = false
+			x |= flagDF
+		}
+		pl.Verdict, pl.quick, pl.From, pl.To = Forward, true, V6, V4
+		pl.DstHi, pl.DstLo = uint64(dst)<<32, 0
+		pl.Len = header6Len + payload
+		pl.OutLen = header4Len + payload
+		pl.limit = maxPacket4
+		pl.head[0], pl.head[1] = x, y
+		return Forward
+	case len(p) >= header4Len+8 && p[0] == 0x45:
+		if t.fast4(pl, p) {
+			return Forward
+		}
 	}
-	return true
+	return t.decide(pl, p, m)
 }
 
-// fast4 is IPv4 to IPv6.
-func (t *Translator) fast4(pl *Plan, p []byte, m Meta) bool {
-	if len(p) < header4Len+8 || m.SegmentSize != 0 {
-		return false
+// Locate says where the mapping is that Decide will look for, for Fetch. It reads
+// the packet only.
+func (t *Translator) Locate(p []byte) uint32 {
+	if len(p) < header6Len || p[0]>>4 != 6 {
+		return t.locate4(p)
 	}
+	h := (*[header6Len]byte)(p)
+	return uint32(t.host6.slot(hash6(mix(binary.BigEndian.Uint64(h[8:16]), binary.BigEndian.Uint64(h[16:24])))))
+}
+
+func (t *Translator) locate4(p []byte) uint32 {
+	if len(p) < header4Len || p[0]>>4 != 4 {
+		return 0
+	}
+	h := (*[header4Len]byte)(p)
+	return uint32(len(t.table.lines)/2) + uint32(t.host4.slot(hash4(binary.BigEndian.Uint32(h[16:20]))))
+}
+
+// Fetch brings the mappings of a batch of packets, as Locate gave them, into the
+// cache. With more mappings than the processor caches, the packets then wait for
+// memory together instead of one after the other; the loop is short, so that the
+// processor has all of it under way at once. If Large, call Locate for every
+// packet of a batch and Fetch for all before Decide for the first. The result
+// says nothing.
+//
+//go:noinline
+func (t *Translator) Fetch(at []uint32) (sum uint32) {
+	lines := t.table.lines
+	for _, i := range at {
+		if int(i) < len(lines) {
+			sum += lines[i].four[0]
+		}
+	}
+	return sum
+}
+
+// Large tells whether there are so many mappings that Touch is worth its while.
+func (t *Translator) Large() bool { return len(t.table.lines) > largeTable }
+
+// largeTable is in cache lines: 4 MB, more than a core's own cache.
+const largeTable = 1 << 16
+
+// fast4 is IPv4 to IPv6. p has at least 28 bytes.
+func (t *Translator) fast4(pl *Plan, p []byte) bool {
 	h := (*[header4Len + 8]byte)(p)
 	x := binary.BigEndian.Uint64(h[0:8])
 	y := binary.BigEndian.Uint64(h[8:16])
 	dst := binary.BigEndian.Uint32(h[16:20])
 	src := uint32(y)
-
-	total := int(x >> 32 & 0xffff)
-	ttl := uint8(y >> 56)
-	if x>>56 != 0x45 || x&(flagMF|0x1fff) != 0 || total > len(p) || ttl <= 1 {
+	if t.class[src>>16] != 0 || t.class[dst>>16]&^classPrivate != classEAM {
 		return false
-	}
-	if fold(sum64(x)+sum64(y)+uint64(dst)) != 0xffff {
-		return false
-	}
-	if t.class[src>>16] != 0 || t.class[dst>>16] != classEAM {
-		return false
-	}
-	to, ok := t.table.host4.find6(dst)
-	if !ok {
-		return false
-	}
-	from := addr{t.pool.prefix.hi, t.pool.prefix.lo | uint64(src)}
-	if t.pool.bits != 96 {
-		from = t.pool.embed(src)
 	}
 
-	payload := total - header4Len
-	in := uint64(src) + uint64(dst)
-	out := from.sum() + to.sum()
-	invert := uint16(0xffff)
-	if m.PartialChecksum {
-		invert = 0
-	}
-	k, ck, typ, udp, proto := kindPlain, uint16(header4Len+16), uint8(0), false, uint8(y>>48)
-	switch proto {
-	case protoTCP:
-		if payload < 20 {
+	lines := t.host4.lines
+	at := t.host4.slot(hash4(dst))
+	var hi, lo uint64
+	for {
+		if at >= uint64(len(lines)) {
 			return false
 		}
+		l := &lines[at]
+		if i := l.place4(dst); l.four[i] == dst {
+			hi, lo = l.hi[i], mix(l.hi[i], l.mix[i])
+			break
+		}
+		if l.four[2] == 0 {
+			return false
+		}
+		at++
+	}
+
+	payload := int(x>>32&0xffff) - header4Len
+	if x&(flagMF|0x1fff) != 0 || payload > len(p)-header4Len || y>>56 <= 1 ||
+		fold(plus(plus(x, y), uint64(dst))) != 0xffff {
+		return false
+	}
+	w := 6<<60 | (x>>48&t.tosKeep|t.tosSet)<<52 | uint64(payload)<<16 | uint64(bits.ReverseBytes16(uint16(y>>48))-1)
+	s := plus(plus(hi, lo), t.poolSum+bias-uint64(dst))
+
+	pl.echo = false
+	switch uint8(y >> 48) {
+	case protoTCP:
+		if payload < 20 || len(p) < header4Len+20 {
+			return false
+		}
+		pl.ck = header4Len + 16
+		pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(p[header4Len+16:]))))
 	case protoUDP:
-		ck, udp = header4Len+6, true
 		if payload < 8 || h[26]|h[27] == 0 {
 			return false
 		}
+		pl.ck = header4Len + 6
+		pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(h[26:]))))
+		if pl.check == 0 {
+			pl.check = 0xffff
+		}
 	case protoICMP4:
-		if payload < icmpHeader || invert == 0 {
+		if payload < icmpHeader || h[20] != icmp4Echo && h[20] != icmp4EchoReply {
 			return false
 		}
-		in = uint64(h[20]) << 8
-		switch h[20] {
-		case icmp4Echo:
-			typ = icmp6Echo
-		case icmp4EchoReply:
-			typ = icmp6EchoReply
-		default:
-			return false
+		pl.echo, pl.icmp = true, icmp6EchoReply
+		if h[20] == icmp4Echo {
+			pl.icmp = icmp6Echo
 		}
-		out += uint64(payload) + protoICMP6 + uint64(typ)<<8
-		k, ck, proto = kindEcho, header4Len+2, protoICMP6
+		w ^= (protoICMP6 ^ protoICMP4) << 8
+		s = plus(s, bias+uint64(pl.icmp)<<8-uint64(h[20])<<8+uint64(payload)+protoICMP6+uint64(src)+uint64(dst))
+		pl.ck = header4Len + 2
+		pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(h[22:]))))
 	default:
 		return false
 	}
 
 	pl.Verdict, pl.quick, pl.From, pl.To = Forward, true, V4, V6
-	pl.DstHi, pl.DstLo = to.hi, to.lo
-	pl.Len = total
+	pl.DstHi, pl.DstLo = hi, lo
+	pl.Len = header4Len + payload
 	pl.OutLen = header6Len + payload
-	pl.wire = header6Len + payload
-	pl.kind, pl.icmp, pl.udp, pl.full = k, typ, udp, false
-	pl.invert, pl.ck, pl.delta = invert, ck, difference(out, in)
-	pl.l4 = header4Len
-	o := &pl.out
-	o.src, o.dst = from, to
-	o.payload = payload
-	o.tos = uint8(x>>48)&t.tosKeep | t.tosSet
-	o.ttl, o.proto = ttl-1, proto
-	o.offset, o.id = 0, uint32(x>>16&0xffff)
-	o.flags, pl.limit = 0, t.lowest
+	pl.limit = t.lowest
 	if x&flagDF != 0 {
-		o.flags, pl.limit = dontFrag, maxPacket4+header6Len
+		pl.limit = maxPacket4 + header6Len
 	}
+	pl.head[0], pl.head[1], pl.head[2] = w, t.pool.prefix.hi, t.pool.prefix.lo|uint64(src)
 	return true
 }

@@ -8,10 +8,10 @@ import "encoding/binary"
 // Superpacket, and finishes the MTU in a translated Packet Too Big. Call it once,
 // between Decide and Rewrite.
 func (t *Translator) Fit(pl *Plan, mtuIn, mtuOut int) Verdict {
-	if pl.wire <= pl.limit && pl.wire <= mtuOut {
-		return pl.Verdict
+	if pl.OutLen > pl.limit || pl.OutLen > mtuOut {
+		return t.fit(pl, mtuIn, mtuOut)
 	}
-	return t.fit(pl, mtuIn, mtuOut)
+	return pl.Verdict
 }
 
 func (t *Translator) fit(pl *Plan, mtuIn, mtuOut int) Verdict {

@@ -81,7 +81,7 @@ func (t *Translator) icmpError(pl *Plan, h *parsed, p []byte) Verdict {
 	if v := innerTransport(pl, &q, quote); v != Forward {
 		return v
 	}
-	in.tos = q.tos&t.tosKeep | t.tosSet
+	in.tos = t.trafficClass(q.tos)
 	in.id &= 0xffff
 	if pl.To == V4 {
 		in.flags &^= dontFrag

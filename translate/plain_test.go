@@ -47,7 +47,7 @@ func mustNew(t testing.TB, c Config) *Translator {
 // slowly is the same translator without its fast path.
 func slowly(t testing.TB, c Config) *Translator {
 	tr := mustNew(t, c)
-	tr.plain4, tr.plain6 = false, false
+	tr.host4, tr.host6 = hosts{}, hosts{}
 	return tr
 }
 

@@ -27,21 +27,26 @@ type Plan struct {
 	Len          int    // bytes of the IP packet that came in, without padding
 	OutLen       int    // bytes that Rewrite will make of it, before Split
 
-	quick  bool // decided by the fast path
+	quick bool // decided by the fast path, which fills limit to check and head
+	limit int  // up to this OutLen Fit has nothing to think about
+	ck    int  // offset of the transport checksum in the incoming packet; 0: none
+	check uint16
+	echo  bool
+	icmp  uint8 // kindEcho, and echo: the new type
+	genID bool
+	head  [3]uint64 // IPv4: the first 16 bytes; IPv6: the first 8, and the source
+
 	kind   kind
-	icmp   uint8  // kindEcho, kindError: the new type
-	invert uint16 // 0xffff, or 0 for a partial checksum
-	delta  uint16 // what the translation adds to the transport checksum
-	ck     uint16 // offset of that checksum in the incoming packet; 0: none
 	udp    bool   // a computed 0 is sent as 0xffff (RFC 768)
 	full   bool   // the checksum is computed anew, over sumLen bytes
+	invert uint16 // 0xffff, or 0 for a partial checksum
+	delta  uint16 // what the translation adds to the transport checksum
 	l4     int    // offset of the transport header in the incoming packet
 	sumLen int
 	out    header
 	inner  inner
 
 	wire  int    // bytes of the largest packet on the outgoing wire
-	limit int    // up to here it needs no thought, whatever the link
 	param uint32 // Answer: pointer or MTU of the ICMP error
 	cut   int    // Split: the largest fragment
 	at    int    // Split: payload bytes already given
@@ -59,8 +64,8 @@ const (
 // packets that come without one (RFC 7915 5.1). It runs through all 65536 values
 // before one repeats, in an order that depends on the seed.
 type State struct {
-	x, mul, add uint16
-	_           [58]byte // a cache line of its own
+	x, mul, add uint32   // modulo 65536
+	_           [52]byte // a cache line of its own
 }
 
 // NewState makes a State; give each worker another seed.
@@ -69,15 +74,15 @@ func NewState(seed uint64) *State {
 	// is 1 modulo 4 (Hull and Dobell, 1962).
 	seed = (seed ^ seed>>31) * 0x9e3779b97f4a7c15
 	return &State{
-		x:   uint16(seed >> 48),
-		mul: uint16(seed>>32)&^3 | 5,
-		add: uint16(seed>>16) | 1,
+		x:   uint32(seed >> 48),
+		mul: uint32(seed>>32)&0xfff8 | 5,
+		add: uint32(seed>>16)&0xffff | 1,
 	}
 }
 
 func (s *State) next() uint32 {
 	s.x = s.x*s.mul + s.add
-	return uint32(s.x)
+	return s.x & 0xffff
 }
 
 func (pl *Plan) end(v Verdict) Verdict {
@@ -85,31 +90,18 @@ func (pl *Plan) end(v Verdict) Verdict {
 	return v
 }
 
-// Decide reads the packet p, which starts with its IP header and may carry
-// Ethernet padding behind it, and fills pl with what becomes of it. It changes
-// nothing in p.
-func (t *Translator) Decide(pl *Plan, p []byte, m Meta) Verdict {
-	if len(p) >= header4Len {
+// decide is Decide without the short cut.
+func (t *Translator) decide(pl *Plan, p []byte, m Meta) Verdict {
+	if len(p) > 0 {
 		switch p[0] >> 4 {
 		case 6:
-			if t.plain6 && t.fast6(pl, p, m) {
-				return Forward
-			}
 			return t.decide6(pl, p, m)
 		case 4:
-			if t.plain4 && t.fast4(pl, p, m) {
-				return Forward
-			}
 			return t.decide4(pl, p, m)
 		}
 	}
-	return pl.reject(p)
-}
-
-// reject is for what has no IP header to read.
-func (pl *Plan) reject(p []byte) Verdict {
-	pl.From, pl.To, pl.Len = 0, 0, 0
-	if len(p) > 0 && p[0]>>4 != 4 && p[0]>>4 != 6 {
+	pl.quick, pl.From, pl.To, pl.Len = false, 0, 0, 0
+	if len(p) > 0 {
 		return pl.end(BadVersion)
 	}
 	return pl.end(ShortHeader)

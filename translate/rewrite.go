@@ -7,32 +7,38 @@ import "encoding/binary"
 // It writes only to [start-Headroom, start+pl.Len) and can't fail; start must be
 // at least Headroom.
 func (t *Translator) Rewrite(pl *Plan, s *State, buf []byte, start int) (newStart, n int) {
-	if !pl.quick || pl.Verdict != Forward {
+	if !pl.quick {
 		return pl.rewrite(s, buf, start)
 	}
-	o := &pl.out
-	field := (*[2]byte)(buf[start+int(pl.ck):])
-	c := update(binary.BigEndian.Uint16(field[:]), pl.delta, pl.invert)
-	if c == 0 && pl.udp {
-		c = 0xffff
-	}
-	binary.BigEndian.PutUint16(field[:], c)
+	at := start + pl.ck
+	field := (*[2]byte)(buf[at : at+2 : at+2])
+	binary.BigEndian.PutUint16(field[:], pl.check)
 	if pl.To == V4 {
-		if pl.kind == kindEcho {
+		if pl.echo {
 			buf[start+header6Len] = pl.icmp
 		}
-		if o.flags&generateID != 0 {
-			o.id = s.next()
+		x, y := pl.head[0], pl.head[1]
+		if pl.genID {
+			x |= uint64(s.next()) << 16
 		}
+		y |= uint64(^fold(plus(plus(x, y), pl.DstHi))) << 32
 		newStart = start + header6Len - header4Len
-		o.put4((*[header4Len]byte)(buf[newStart:]))
+		b := (*[header4Len]byte)(buf[newStart : newStart+header4Len : newStart+header4Len])
+		binary.BigEndian.PutUint64(b[:], x)
+		binary.BigEndian.PutUint64(b[8:], y)
+		binary.BigEndian.PutUint32(b[16:], uint32(pl.DstHi>>32))
 		return newStart, pl.OutLen
 	}
-	if pl.kind == kindEcho {
+	if pl.echo {
 		buf[start+header4Len] = pl.icmp
 	}
 	newStart = start + header4Len - header6Len
-	put6((*[header6Len]byte)(buf[newStart:]), o.tos, o.payload, o.proto, o.ttl, o.src, o.dst)
+	b := (*[header6Len]byte)(buf[newStart : newStart+header6Len : newStart+header6Len])
+	binary.BigEndian.PutUint64(b[:], pl.head[0])
+	binary.BigEndian.PutUint64(b[8:], pl.head[1])
+	binary.BigEndian.PutUint64(b[16:], pl.head[2])
+	binary.BigEndian.PutUint64(b[24:], pl.DstHi)
+	binary.BigEndian.PutUint64(b[32:], pl.DstLo)
 	return newStart, pl.OutLen
 }
 
@@ -50,12 +56,12 @@ func (pl *Plan) rewrite(s *State, buf []byte, start int) (newStart, n int) {
 			buf[l4] = pl.icmp
 		}
 		if pl.ck != 0 {
-			patch(buf[start+int(pl.ck):], pl.delta, pl.invert, pl.udp)
+			patch(buf[start+pl.ck:], pl.delta, pl.invert, pl.udp)
 		}
 	}
 	if pl.Verdict == Split && pl.invert == 0 && pl.ck != 0 {
 		// Hardware can't complete a checksum whose payload is in other packets.
-		at := l4 + int(pl.ck) - pl.l4
+		at := l4 + pl.ck - pl.l4
 		c := ^sum(buf[l4:end])
 		if pl.udp && c == 0 {
 			c = 0xffff

@@ -7,7 +7,7 @@ import "encoding/binary"
 func (t *Translator) finish(pl *Plan, h *parsed, p []byte, m Meta) Verdict {
 	p = p[:h.total]
 	o := &pl.out
-	pl.l4, pl.limit, pl.quick = h.l4, 0, false
+	pl.l4, pl.limit = h.l4, 0
 	pl.kind, pl.ck, pl.icmp, pl.udp, pl.full = kindPlain, 0, 0, false, false
 	pl.invert = 0xffff
 	if m.PartialChecksum {
@@ -99,7 +99,7 @@ func (t *Translator) transport(pl *Plan, h *parsed, p []byte, m Meta) Verdict {
 		}
 		return ShortTransport
 	}
-	pl.ck = uint16(h.l4 + at)
+	pl.ck = h.l4 + at
 	if h.proto != protoUDP {
 		pl.udp = h.proto == protoUDPLite
 		return Forward
@@ -140,7 +140,7 @@ func (t *Translator) icmp(pl *Plan, h *parsed, p []byte, m Meta) Verdict {
 	if pl.To == V6 {
 		o.proto = protoICMP6
 	}
-	pl.ck = uint16(h.l4 + 2)
+	pl.ck = h.l4 + 2
 
 	out, ok := echo(l4[0], pl.From, pl.To)
 	if !ok {

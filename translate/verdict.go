@@ -217,7 +217,12 @@ var verdicts = [NumVerdicts]entry{
 func (v Verdict) String() string { return v.Info().Label }
 
 // Action says what the caller does with the packet.
-func (v Verdict) Action() Action { return v.Info().Action }
+func (v Verdict) Action() Action {
+	if int(v) >= NumVerdicts {
+		return Drop
+	}
+	return verdicts[v].Action
+}
 
 // Info describes v.
 func (v Verdict) Info() Info {
