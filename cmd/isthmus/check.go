@@ -39,14 +39,11 @@ Without -c it shows the built-in defaults.`,
 
 // describe prints what a configuration does on this host.
 func describe(out io.Writer, file string, c *config.Config) error {
-	if file == "" {
-		file = "built-in defaults"
-	}
 	r := &c.Router
 	warnings := append(c.Warnings(), hostWarnings()...)
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
-	row("configuration", "%s", file)
+	row("configuration", "%s", source(file))
 	if c.POP != "" || c.Domain != "" {
 		row("point of presence", "%s", strings.Trim(c.POP+" in "+c.Domain, " "))
 	}
@@ -67,6 +64,7 @@ func describe(out io.Writer, file string, c *config.Config) error {
 	}
 	row("kernel path", "TUN device %s", r.Kernel.Interface)
 	row("metrics", "%s", metricsURL(c.Metrics.Listen))
+	row("control", "%s", orNone(nonEmpty(c.Control.Socket)))
 	for _, s := range warnings {
 		row("warning", "%s", s)
 	}
@@ -105,6 +103,13 @@ func metricsURL(listen string) string {
 		return "no endpoint"
 	}
 	return "http://" + listen + "/metrics"
+}
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
 }
 
 func orNone(list []string) string {

@@ -7,12 +7,14 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/cmd/internal/control"
 	"aarch64.com/isthmus/cmd/internal/metrics"
 	"aarch64.com/isthmus/cmd/internal/sdnotify"
 	"aarch64.com/isthmus/cmd/internal/version"
@@ -29,6 +31,10 @@ type daemon struct {
 	probe   probe
 	process *metrics.Daemon
 	metrics *metrics.Server // nil without endpoint
+	control *control.Server // nil without socket
+	started time.Time
+
+	mu sync.Mutex // guards config, which a reload replaces
 }
 
 // startDaemon opens everything that can fail. After an error nothing is left
@@ -40,6 +46,7 @@ func startDaemon(file string, conf *config.Config, log zerolog.Logger, notify *s
 	d := &daemon{
 		file: file, config: conf, log: log, notify: notify,
 		process: &metrics.Daemon{POP: conf.POP, Domain: conf.Domain},
+		started: time.Now(),
 	}
 	d.logStart()
 	rc := routerConfig(conf)
@@ -69,18 +76,48 @@ func startDaemon(file string, conf *config.Config, log zerolog.Logger, notify *s
 	}
 	d.router = r
 	d.probe.ask = func() { r.Stats() }
+	d.openControl()
 	d.process.Loaded()
 	return d, nil
+}
+
+// openControl opens the control socket. Forwarding packets matters more than
+// being asked about it: where the socket cannot be had, isthmus runs without.
+func (d *daemon) openControl() {
+	path := d.config.Control.Socket
+	if path == "" {
+		return
+	}
+	c, err := control.Listen(path)
+	if err != nil {
+		d.log.Warn().Msg(err.Error() + "; going on without it")
+		return
+	}
+	c.Handle(statusPath, func() any {
+		return makeStatus(d.file, d.current(), d.started, d.router.Stats())
+	})
+	d.control = c
+}
+
+// current is the configuration in use.
+func (d *daemon) current() *config.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.config
+}
+
+// source names where the configuration comes from.
+func source(file string) string {
+	if file == "" {
+		return "built-in defaults"
+	}
+	return file
 }
 
 // logStart says what is going to happen.
 func (d *daemon) logStart() {
 	r := &d.config.Router
-	source := d.file
-	if source == "" {
-		source = "built-in defaults"
-	}
-	d.log.Info().Str("version", version.Get().Version).Str("config", source).Msg("isthmus starts")
+	d.log.Info().Str("version", version.Get().Version).Str("config", source(d.file)).Msg("isthmus starts")
 	d.log.Info().Strs("pool6", prefixStrings(r.Pool6)).Int("eam", len(r.EAM)).Int("ports", len(r.Ports)).
 		Str("kernel", r.Kernel.Interface).Msg("translating between IPv6 and IPv4")
 	for _, w := range d.config.Warnings() {
@@ -96,13 +133,17 @@ func (d *daemon) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
-	ended := make(chan error, 2) // one place for each goroutine below
+	ended := make(chan error, 3) // one place for each goroutine below
 	running := 1
 	go func() { ended <- d.router.Run(ctx) }()
 	if d.metrics != nil {
 		running++
 		go func() { ended <- d.metrics.Serve(ctx) }()
 		d.log.Info().Stringer("address", d.metrics.Address()).Msg("metrics endpoint listens")
+	}
+	if d.control != nil {
+		running++
+		go func() { ended <- d.control.Serve(ctx) }()
 	}
 	d.setReady(true)
 	d.tell(sdnotify.Ready, d.status())
@@ -191,7 +232,9 @@ func (d *daemon) apply() error {
 	if keys := d.config.NeedRestart(next); len(keys) > 0 {
 		d.log.Warn().Strs("keys", keys).Msg("these have changed and take effect on restart only")
 	}
+	d.mu.Lock()
 	d.config = d.config.Reloaded(next)
+	d.mu.Unlock()
 	d.log.Info().Str("config", d.file).Strs("pool6", prefixStrings(next.Router.Pool6)).Int("eam", len(next.Router.EAM)).Msg("reloaded")
 	return nil
 }

@@ -151,9 +151,11 @@ func leftovers(t *testing.T, h *lab.Host, known ...string) []string {
 
 func TestRunOnTheKernelPath(t *testing.T) {
 	h := labtest.Host(t, labtest.New(t, "run"), "host")
+	socket := filepath.Join(t.TempDir(), "control.sock")
+	file := writeConfig(t, fmt.Sprintf("[control]\nsocket = %q\n", socket))
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
-			p := start(t, h, nil, "run", "--only", "router")
+			p := start(t, h, nil, "run", "--only", "router", "-c", file)
 			p.wait(`"message":"ready"`)
 			for path, want := range map[string]string{
 				"/readyz":  "ok\n",
@@ -164,6 +166,9 @@ func TestRunOnTheKernelPath(t *testing.T) {
 					t.Errorf("%s: %d %s", path, code, body)
 				}
 			}
+			if code, out, errs := isthmus("status", "--socket", socket); code != 0 || !strings.Contains(out, "isthmus0        tun, 0 packets in") {
+				t.Errorf("isthmus status: %d %s %s", code, out, errs)
+			}
 			if found := leftovers(t, h); !slices.Contains(found, "device isthmus0") || len(found) != 2 {
 				t.Errorf("while running: %q", found)
 			}
@@ -173,6 +178,9 @@ func TestRunOnTheKernelPath(t *testing.T) {
 			}
 			if found := leftovers(t, h); found != nil {
 				t.Errorf("left behind: %q", found)
+			}
+			if code, _, errs := isthmus("status", "--socket", socket); code != 1 || !strings.Contains(errs, "no isthmus runs behind "+socket) {
+				t.Errorf("isthmus status afterwards: %d %s", code, errs)
 			}
 			for _, line := range p.seen {
 				if !json.Valid([]byte(line)) {

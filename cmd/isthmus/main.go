@@ -2,6 +2,7 @@
 //
 //	isthmus run -c FILE   forward packets until SIGTERM or Ctrl-C
 //	isthmus check -c FILE say what is wrong with a configuration, and what it would do
+//	isthmus status        ask the running one how it is doing
 //	isthmus demo          show it at work in network namespaces
 //	isthmus version       say which isthmus this is
 //
@@ -54,12 +55,14 @@ func execute(args []string, stdout, stderr io.Writer) int {
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "isthmus",
+		Use:   "isthmus COMMAND",
 		Short: "Joins IPv6-only hosts to the IPv4 Internet",
 		Long: `isthmus translates between IPv6 and IPv4 (SIIT, RFC 7915) on a hypervisor whose
 VMs have IPv6 only: over AF_XDP on its network cards, and over a TUN device for
 everything that the kernel routes.`,
-		Version:       version.Get().String(),
+		Version:               version.Get().String(),
+		DisableFlagsInUseLine: true,
+
 		SilenceErrors: true, // execute prints them
 		SilenceUsage:  true,
 		Args:          knownCommand,
@@ -67,7 +70,7 @@ everything that the kernel routes.`,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newCheckCommand(), newDemoCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newDemoCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
 		c.Args = checkedArguments(c.Args)
 	}

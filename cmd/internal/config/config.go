@@ -17,6 +17,7 @@ type Config struct {
 	Domain  string // DNS suffix of the names that users are shown, "" when not set
 	Router  Router
 	Metrics Metrics
+	Control Control
 }
 
 // Router is the [router] section.
@@ -52,6 +53,11 @@ type Kernel struct {
 // Metrics is the [metrics] section.
 type Metrics struct {
 	Listen string // host:port, "" for no endpoint
+}
+
+// Control is the [control] section.
+type Control struct {
+	Socket string // absolute path, "" for no socket
 }
 
 // The words that keys with a fixed choice take.
@@ -141,6 +147,7 @@ func (c *Config) NeedRestart(next *Config) []string {
 		{"router.port", reflect.DeepEqual(c.Router.Ports, next.Router.Ports)},
 		{"router.kernel", c.Router.Kernel == next.Router.Kernel},
 		{"metrics", c.Metrics == next.Metrics},
+		{"control", c.Control == next.Control},
 	} {
 		if !part.same {
 			changed = append(changed, part.key)
@@ -153,7 +160,7 @@ func (c *Config) NeedRestart(next *Config) []string {
 // running daemon can change, and the old ones of what NeedRestart names.
 func (c *Config) Reloaded(next *Config) *Config {
 	running := *next
-	running.POP, running.Domain, running.Metrics = c.POP, c.Domain, c.Metrics
+	running.POP, running.Domain, running.Metrics, running.Control = c.POP, c.Domain, c.Metrics, c.Control
 	running.Router.Ports, running.Router.Kernel = c.Router.Ports, c.Router.Kernel
 	return &running
 }

@@ -33,6 +33,7 @@ func TestDefaults(t *testing.T) {
 			Kernel:          Kernel{Interface: "isthmus0"},
 		},
 		Metrics: Metrics{Listen: "[::1]:9464"},
+		Control: Control{Socket: "/run/isthmus/control.sock"},
 	}
 	if diff := cmp.Diff(want, Default(), byPrefix); diff != "" {
 		t.Errorf("Default() (-want +got):\n%s", diff)
@@ -74,6 +75,9 @@ interface = "siit0"
 
 [metrics]
 listen = ""
+
+[control]
+socket = "/run/other.sock"
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +99,7 @@ listen = ""
 			},
 			Kernel: Kernel{Interface: "siit0"},
 		},
+		Control: Control{Socket: "/run/other.sock"},
 	}
 	if diff := cmp.Diff(want, got, byPrefix); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -135,7 +140,7 @@ func TestErrors(t *testing.T) {
 		{"unknown key in a port", "[[router.port]]\ninterface = 'a'\nzerocopy = 'off'", []string{"3:1: router.port[0].zerocopy: unknown key; did you mean zero_copy?"}},
 		{"unknown key in a mapping", "[router]\neam = [{ ipv6 = '2001:db8::1', ip4 = '192.0.2.1' }]", []string{
 			`2:8: router.eam[0]: ipv4 is missing; add ipv4 = "192.0.2.0/24"`, "2:32: router.eam[0].ip4: unknown key; a mapping has ipv6 and ipv4"}},
-		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.kernel], [metrics]"}},
+		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.kernel], [metrics], [control]"}},
 		{"unknown section, near", "[routers]", []string{"1:2: routers: unknown section; did you mean [router]?"}},
 		{"unknown section, inner", "[router.kernal]\ninterface = 'x'", []string{"1:9: router.kernal: unknown section; did you mean [router.kernel]?"}},
 		{"syntax", "[router]\npool6 = [", []string{"2:9: array is incomplete; correct the TOML syntax"}},
@@ -183,6 +188,7 @@ func TestErrors(t *testing.T) {
 		{"listen without port", "[metrics]\nlisten = '::1'", []string{`2:10: metrics.listen: "::1" is not an address and a port; write "address:port", such as "[::1]:9464", or "" for none`}},
 		{"listen on a bad port", "[metrics]\nlisten = '[::1]:http'", []string{`2:10: metrics.listen: "http" is not a port number; write "address:port", such as "[::1]:9464", or "" for none`}},
 		{"listen on a name", "[metrics]\nlisten = 'example.com:1'", []string{`2:10: metrics.listen: "example.com" is not an IP address; write "address:port", such as "[::1]:9464", or "" for none`}},
+		{"socket", "[control]\nsocket = 'run/x'", []string{`2:10: control.socket: "run/x" cannot be a socket's path; write an absolute path of at most 107 bytes, or "" for none`}},
 		{"pop", "pop = 'DFW'", []string{`1:7: pop: "DFW" is not a DNS label; write 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end`}},
 		{"domain", "domain = 'example.com.'", []string{`1:10: domain: "example.com." is not a DNS name; write labels of lower-case letters, digits and hyphens, such as "infra.example.com", with no dot at the end`}},
 		{"mapping of a martian", "[router]\neam = [\n{ ipv6 = '2001:db8::1', ipv4 = '192.0.2.1' },\n{ ipv6 = '2001:db8::2', ipv4 = '127.0.0.1' },\n{ ipv6 = '2001:db8::3', ipv4 = '192.0.2.3' },\n]", []string{

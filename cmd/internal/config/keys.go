@@ -169,6 +169,17 @@ var language = []section{
 			},
 		},
 	},
+	{
+		path: "control",
+		doc:  "The Unix socket on which a running isthmus answers subcommands such as `isthmus status`.",
+		keys: []key{
+			{
+				name: "socket", typ: "string, absolute path", def: `"/run/isthmus/control.sock"`, example: `"/run/isthmus/other.sock"`, restart: true,
+				doc: "Its path; only the user that isthmus runs as may open it. Empty: no socket.",
+				set: func(c *Config, v value) { v.path(&c.Control.Socket) },
+			},
+		},
+	},
 }
 
 // port is the [[router.port]] that is being read.

@@ -16,7 +16,7 @@ func ReferenceTOML() string {
 	for i := range language {
 		s := &language[i]
 		b.WriteString("\n")
-		comment(&b, s.doc)
+		comment(&b, plain(s.doc))
 		if s.path != "" {
 			if s.many {
 				b.WriteString("#")

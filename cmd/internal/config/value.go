@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -193,6 +194,20 @@ func (v value) listen(to *string) {
 	}
 	if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
 		v.fail(fmt.Sprintf("%q is not an IP address", host), remedy)
+		return
+	}
+	*to = s
+}
+
+// path reads the absolute path of a Unix socket, or nothing.
+func (v value) path(to *string) {
+	s, ok := v.text("a path")
+	if !ok || s == "" {
+		return
+	}
+	const longest = 107 // sun_path in unix(7), without its final 0
+	if !filepath.IsAbs(s) || len(s) > longest || strings.ContainsRune(s, 0) {
+		v.fail(fmt.Sprintf("%q cannot be a socket's path", s), fmt.Sprintf("write an absolute path of at most %d bytes, or \"\" for none", longest))
 		return
 	}
 	*to = s

@@ -1,0 +1,139 @@
+// Package control is how subcommands talk to the running daemon: HTTP with JSON
+// over one Unix socket.
+//
+//	isthmus status ──► Client ──► /run/isthmus/control.sock ──► Server ──► daemon
+//
+// Each service adds its part with Handle. Whoever may open the socket may do
+// everything: its mode is 0600, and there is no other check.
+//
+// Ownership: the Server owns the socket's file; it is removed on Close. A file
+// that a killed daemon left is taken over, one that somebody answers on is not.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// patience is how long either side waits for the other.
+const patience = 10 * time.Second
+
+// ErrInUse tells that another daemon answers on the socket.
+var ErrInUse = errors.New("another isthmus answers on it")
+
+// Server is the daemon's side.
+type Server struct {
+	listener net.Listener
+	mux      *http.ServeMux
+	http     *http.Server
+}
+
+// Listen opens the socket, making its directory where needed.
+func Listen(path string) (*Server, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := makeRoom(path); err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	mux := http.NewServeMux()
+	return &Server{listener: l, mux: mux, http: &http.Server{
+		Handler: mux, ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience,
+	}}, nil
+}
+
+// makeRoom removes a socket that nobody answers on.
+func makeRoom(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != os.ModeSocket:
+		return errors.New("this file is no socket; remove it or choose another [control] socket")
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+		return ErrInUse
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// Handle answers GET requests for a path with what get returns, as JSON.
+func (s *Server) Handle(path string, get func() any) {
+	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		// The client has gone if this fails, and is told nothing.
+		_ = json.NewEncoder(w).Encode(get())
+	})
+}
+
+// Serve answers until ctx ends; then the socket's file is gone.
+func (s *Server) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { s.http.Close() })
+	defer stop()
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// Close stops listening. Serve does it by itself.
+func (s *Server) Close() { s.listener.Close() }
+
+// Get asks the daemon behind the socket and decodes its answer.
+func Get(ctx context.Context, socket, path string, answer any) error {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+		DisableKeepAlives: true,
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://isthmus"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no isthmus runs behind %s; start one, or give its [control] socket with --socket", socket)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%s is not for this user; run as root or as the user that isthmus runs as", socket)
+	case err != nil:
+		return fmt.Errorf("ask isthmus: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("ask isthmus: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("isthmus answers %s to %s; it may be of another version", resp.Status, path)
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return fmt.Errorf("isthmus's answer to %s is not understood: %w", path, err)
+	}
+	return nil
+}

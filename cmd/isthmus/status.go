@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/cmd/internal/control"
+	"aarch64.com/isthmus/cmd/internal/version"
+	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/router"
+)
+
+// statusPath is where the control socket answers with a status.
+const statusPath = "/v1/status"
+
+// status is what a running isthmus says about itself.
+type status struct {
+	Version  string       `json:"version"`
+	PID      int          `json:"pid"`
+	Config   string       `json:"config"`
+	Started  time.Time    `json:"started"`
+	Pool6    []string     `json:"pool6"`
+	Mappings int          `json:"mappings"`
+	Workers  int          `json:"workers"`
+	Ports    []portStatus `json:"ports"`
+	// Packets by verdict, and what else happened by reason; without zeros.
+	Verdicts map[string]uint64 `json:"verdicts"`
+	Reasons  map[string]uint64 `json:"reasons"`
+}
+
+type portStatus struct {
+	Interface string `json:"interface"`
+	Mode      string `json:"mode"` // driver, generic, tun or absent
+	RxPackets uint64 `json:"rx_packets"`
+	TxPackets uint64 `json:"tx_packets"`
+}
+
+// makeStatus adds up the counters of all workers.
+func makeStatus(file string, c *config.Config, started time.Time, s router.Stats) status {
+	out := status{
+		Version: version.Get().Version, PID: os.Getpid(), Config: source(file), Started: started,
+		Pool6: prefixStrings(c.Router.Pool6), Mappings: len(c.Router.EAM), Workers: len(s.Workers),
+		Verdicts: map[string]uint64{}, Reasons: map[string]uint64{},
+	}
+	for _, p := range s.Ports {
+		mode := "absent"
+		if p.Attached {
+			mode = p.Mode.String()
+		}
+		out.Ports = append(out.Ports, portStatus{Interface: p.Interface, Mode: mode})
+	}
+	kernel := portStatus{Interface: c.Router.Kernel.Interface, Mode: "tun"}
+	for i := range s.Workers {
+		w := &s.Workers[i]
+		kernel.RxPackets += w.Kernel.RxPackets
+		kernel.TxPackets += w.Kernel.TxPackets
+		for _, wire := range w.Wire {
+			for j := range out.Ports {
+				if p := &out.Ports[j]; p.Interface == wire.Port {
+					p.RxPackets += wire.RxPackets
+					p.TxPackets += wire.TxPackets
+				}
+			}
+		}
+		for v := range translate.NumVerdicts {
+			if n := w.Verdicts[0][v] + w.Verdicts[1][v]; n > 0 {
+				out.Verdicts[translate.Verdict(v).String()] += n
+			}
+		}
+		for r, n := range w.Reasons {
+			if n > 0 {
+				out.Reasons[router.Reason(r).String()] += n
+			}
+		}
+	}
+	out.Ports = append(out.Ports, kernel)
+	return out
+}
+
+func newStatusCommand() *cobra.Command {
+	var socket string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Ask the running isthmus how it is doing",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var s status
+			if err := control.Get(c.Context(), socket, statusPath, &s); err != nil {
+				return err
+			}
+			if asJSON {
+				e := json.NewEncoder(c.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(s)
+			}
+			return s.print(c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&socket, "socket", config.Default().Control.Socket, "control socket of the running isthmus")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (s *status) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "isthmus\t%s, process %d, up %s\n", s.Version, s.PID, time.Since(s.Started).Round(time.Second))
+	fmt.Fprintf(w, "configuration\t%s\n", s.Config)
+	fmt.Fprintf(w, "pool6\t%s\n", orNone(s.Pool6))
+	fmt.Fprintf(w, "mappings (eam)\t%d\n", s.Mappings)
+	fmt.Fprintf(w, "workers\t%d\n", s.Workers)
+	for _, p := range s.Ports {
+		fmt.Fprintf(w, "%s\t%s, %d packets in, %d out\n", p.Interface, p.Mode, p.RxPackets, p.TxPackets)
+	}
+	for _, list := range []struct {
+		name   string
+		counts map[string]uint64
+	}{{"packets", s.Verdicts}, {"besides", s.Reasons}} {
+		parts := []string{}
+		for _, label := range slices.Sorted(maps.Keys(list.counts)) {
+			parts = append(parts, fmt.Sprintf("%s %d", label, list.counts[label]))
+		}
+		fmt.Fprintf(w, "%s\t%s\n", list.name, orNone(parts))
+	}
+	return w.Flush()
+}
