@@ -24,8 +24,8 @@ func TestTopology(t *testing.T) {
 	l := labtest.New(t, "test-topo")
 	topo, err := l.Build(lab.TopologyConfig{VMs: 2, Queues: 2, NarrowMTU: 1400})
 	must(t, err)
-	dial := func(from *lab.Host, to netip.Addr) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	dial := func(from *lab.Host, to netip.Addr, patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		c, err := from.Dial(ctx, "tcp", netip.AddrPortFrom(to, 80).String())
 		if err == nil {
@@ -62,7 +62,11 @@ func TestTopology(t *testing.T) {
 		{topo.Server, vm0.Addr6, false},
 	} {
 		t.Run(fmt.Sprintf("%s_to_%s", c.from.Name(), c.to), func(t *testing.T) {
-			if err := dial(c.from, c.to); (err == nil) != c.ok {
+			patience := 500 * time.Millisecond
+			if c.ok {
+				patience = 10 * time.Second
+			}
+			if err := dial(c.from, c.to, patience); (err == nil) != c.ok {
 				t.Errorf("reachable: want %v, got error %v", c.ok, err)
 			}
 		})
