@@ -31,18 +31,20 @@ const (
 
 // daemon is `isthmus run` as a child process in the hypervisor's namespace.
 type daemon struct {
-	host *lab.Host
-	http *http.Client // reaches the metrics endpoint
-	file string       // its configuration
-	cmd  *exec.Cmd
-	log  tail
-	done chan struct{} // closed when the process has ended
-	err  error         // how it ended; valid after done
-	took time.Duration // until it was ready
+	host   *lab.Host
+	http   *http.Client // reaches the metrics endpoint
+	file   string       // its configuration
+	socket string       // where `isthmus status` reaches it
+	cmd    *exec.Cmd
+	log    tail
+	done   chan struct{} // closed when the process has ended
+	err    error         // how it ended; valid after done
+	took   time.Duration // until it was ready
 }
 
-// configuration is the file that isthmus gets.
-func configuration(p Path, vms []*lab.VM) string {
+// configuration is the file that isthmus gets. Its control socket is apart from
+// that of an isthmus that this machine may run for real.
+func configuration(p Path, vms []*lab.VM, socket string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[router]\npool6 = [%q]\neam = [\n", lab.Pool6)
 	for _, v := range vms {
@@ -55,7 +57,7 @@ func configuration(p Path, vms []*lab.VM) string {
 		}
 		fmt.Fprintf(&b, "\n[[router.port]]\ninterface = %q\n", lab.WANPort)
 	}
-	fmt.Fprintf(&b, "\n[router.kernel]\ninterface = %q\n\n[metrics]\nlisten = %q\n", tunDevice, metricsListen)
+	fmt.Fprintf(&b, "\n[router.kernel]\ninterface = %q\n\n[metrics]\nlisten = %q\n\n[control]\nsocket = %q\n", tunDevice, metricsListen, socket)
 	return b.String()
 }
 
@@ -71,8 +73,8 @@ func newDaemon(h *lab.Host) *daemon {
 func startDaemon(ctx context.Context, binary, dir string, p Path, t *lab.Topology) (*daemon, error) {
 	start := time.Now()
 	d := newDaemon(t.Hypervisor)
-	d.file = filepath.Join(dir, "isthmus.toml")
-	if err := os.WriteFile(d.file, []byte(configuration(p, t.VMs)), 0o644); err != nil {
+	d.file, d.socket = filepath.Join(dir, "isthmus.toml"), filepath.Join(dir, "control.sock")
+	if err := os.WriteFile(d.file, []byte(configuration(p, t.VMs, d.socket)), 0o644); err != nil {
 		return nil, err
 	}
 	d.cmd = exec.Command(binary, "run", "-c", d.file)

@@ -93,11 +93,12 @@ func TestConfigurationIsAccepted(t *testing.T) {
 		path  Path
 		ports int
 	}{{XDP, 2}, {Kernel, 0}} {
-		got, err := config.Parse("demo.toml", []byte(configuration(c.path, vms)))
+		got, err := config.Parse("demo.toml", []byte(configuration(c.path, vms, "/run/x/control.sock")))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(got.Router.Ports) != c.ports || len(got.Router.EAM) != 1 || !got.Router.AllowPrivate4 {
+		if len(got.Router.Ports) != c.ports || len(got.Router.EAM) != 1 || !got.Router.AllowPrivate4 ||
+			got.Control.Socket != "/run/x/control.sock" {
 			t.Errorf("%s: %+v", c.path, got.Router)
 		}
 		if w := got.Warnings(); len(w) > 0 {

@@ -29,6 +29,7 @@ func (r *report) holding(stages []*stage) {
 		fmt.Sprintf("  ip netns exec %s iperf3 -c %s", vm, server6),
 		"what isthmus was told, and what it counts:",
 		fmt.Sprintf("  cat %s", s.isthmus.file),
+		fmt.Sprintf("  isthmus status --socket %s", s.isthmus.socket),
 		fmt.Sprintf("  ip netns exec %s curl 'http://%s/metrics'", hypervisor, metricsListen),
 	}
 	var b strings.Builder
