@@ -247,6 +247,30 @@ func (t *Translator) fast4(pl *Plan, p []byte) bool {
 	if x&flagDF != 0 {
 		pl.limit = maxPacket4 + header6Len
 	}
+	pl.out.id = uint32(x >> 16 & 0xffff)
 	pl.head[0], pl.head[1], pl.head[2] = w, t.pool.prefix.hi, t.pool.prefix.lo|uint64(src)
 	return true
+}
+
+// expand turns a fast Plan into a complete one, for Fit to go on with.
+func (pl *Plan) expand() {
+	w := pl.head[0]
+	o := &pl.out
+	*o = header{dst: addr{pl.DstHi, pl.DstLo}, id: o.id}
+	if pl.To == V4 {
+		y := pl.head[1]
+		o.src, o.tos, o.ttl, o.proto = addr{hi: y << 32}, uint8(w>>48), uint8(y>>56), uint8(y>>48)
+		o.id, o.flags = 0, dontFrag
+		if pl.genID {
+			o.flags = generateID
+		}
+		pl.l4, o.payload = header6Len, pl.OutLen-header4Len
+	} else {
+		o.src, o.tos, o.ttl, o.proto = addr{pl.head[1], pl.head[2]}, uint8(w>>52), uint8(w), uint8(w>>8)
+		if pl.limit > maxPacket4 {
+			o.flags = dontFrag
+		}
+		pl.l4, o.payload = header4Len, pl.OutLen-header6Len
+	}
+	pl.quick, pl.kind, pl.full, pl.invert, pl.wire = false, kindReady, false, 0xffff, pl.OutLen
 }

@@ -18,6 +18,9 @@ func (t *Translator) fit(pl *Plan, mtuIn, mtuOut int) Verdict {
 	if pl.Verdict != Forward {
 		return pl.Verdict
 	}
+	if pl.quick {
+		pl.expand()
+	}
 	const unknown = maxPacket4 + header6Len
 	if mtuIn <= 0 {
 		mtuIn = unknown

@@ -58,6 +58,7 @@ const (
 	kindPlain kind = iota // new IP header, transport checksum
 	kindEcho              // and a new ICMP type
 	kindError             // ICMP error: see inner
+	kindReady             // from the fast path: check, and echo, are settled
 )
 
 // State is a worker's changing part: the generator of IPv4 identifications for

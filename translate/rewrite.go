@@ -49,6 +49,11 @@ func (pl *Plan) rewrite(s *State, buf []byte, start int) (newStart, n int) {
 	switch {
 	case pl.kind == kindError:
 		l4, end = pl.rewriteError(s, buf, start)
+	case pl.kind == kindReady:
+		if pl.echo {
+			buf[l4] = pl.icmp
+		}
+		binary.BigEndian.PutUint16(buf[start+pl.ck:], pl.check)
 	case pl.full:
 		pl.sumUDP(buf[l4 : l4+pl.sumLen])
 	default:
