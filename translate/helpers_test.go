@@ -137,14 +137,13 @@ func (v view) transportSum() uint16 {
 
 // fix puts the right checksums into a packet that has zeros or nonsense there.
 func fix(ip []byte) []byte {
-	if ip[0]>>4 == 4 {
-		n := int(ip[0]&15) * 4
+	if n := int(ip[0]&15) * 4; ip[0]>>4 == 4 && n <= len(ip) {
 		ip[10], ip[11] = 0, 0
 		binary.BigEndian.PutUint16(ip[10:], ^slowSum(ip[:n]))
 	}
 	v, err := look(ip)
 	if err != nil {
-		panic(err)
+		return ip // made wrong on purpose
 	}
 	if at := v.checksumField(); at > 0 {
 		ip[at], ip[at+1] = 0, 0
