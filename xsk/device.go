@@ -10,13 +10,11 @@ import (
 // (14), two VLAN tags (8) and the frame check sequence that some devices write (4).
 const frameOverhead = 14 + 8 + 4
 
-// CheckMTU says whether frames of an interface with this MTU fit into chunks.
+// CheckMTU says whether all frames of an interface with this MTU fit into chunks
+// of a size; those that don't pass to the kernel (see ProgramConfig.Room).
 func CheckMTU(mtu, chunkSize int) error {
 	if room := chunkSize - RxHeadroom - frameOverhead; mtu > room {
-		if chunkSize < Chunk4K && mtu <= Chunk4K-RxHeadroom-frameOverhead {
-			return fmt.Errorf("mtu %d needs chunks of %d bytes (chunks of %d carry up to %d)", mtu, Chunk4K, chunkSize, room)
-		}
-		return fmt.Errorf("mtu %d is too large for AF_XDP without multi-buffer: at most %d", mtu, Chunk4K-RxHeadroom-frameOverhead)
+		return fmt.Errorf("frames of up to %d bytes of packet fit into chunks of %d bytes, and the MTU is %d", room, chunkSize, mtu)
 	}
 	return nil
 }

@@ -31,10 +31,9 @@
 //
 // # What is not used
 //
-// Multi-buffer frames: a frame that doesn't fit into a chunk is dropped by the
-// kernel and counted in [Stats].RxDropped (or, if the driver can't even hand it
-// to an XDP program in one piece, in the driver's own statistics). [CheckMTU]
-// says beforehand whether that can happen.
+// Multi-buffer frames: a frame that doesn't fit into a chunk is left to the
+// kernel by the steering program and counted ([SteerCounters].Oversize).
+// [CheckMTU] says beforehand whether that can happen.
 //
 // # Sources
 //

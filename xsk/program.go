@@ -40,7 +40,8 @@ type Program struct {
 	name    string
 	mode    AttachMode
 	refused error
-	objs    steerObjects
+	prog    *ebpf.Program
+	maps    steerMaps
 	link    link.Link
 }
 
@@ -48,6 +49,9 @@ type Program struct {
 type ProgramConfig struct {
 	Ifindex int // in the calling thread's network namespace
 	Attach  Attach
+	// Room is how many bytes of frame the sockets take: ChunkSize minus
+	// RxHeadroom. 0: of Chunk2K. Larger frames pass to the kernel.
+	Room int
 }
 
 // AttachProgram attaches the steering program to an interface, with no sockets
@@ -68,12 +72,15 @@ func AttachProgram(t *Tables, c ProgramConfig) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the address of %s: %w", name, err)
 	}
+	if c.Room == 0 {
+		c.Room = Chunk2K - RxHeadroom
+	}
 	p := &Program{ifindex: c.Ifindex, name: name}
-	if err := p.load(t, maxQueues(fd, name), mac); err != nil {
+	if err := p.load(t, maxQueues(fd, name), mac, c.Room); err != nil {
 		return nil, explainBPF("load steering program for "+name, err)
 	}
 	if err := p.attach(c.Attach); err != nil {
-		p.objs.Close()
+		p.unload()
 		return nil, err
 	}
 	return p, nil
@@ -87,7 +94,9 @@ func maxQueues(fd int, name string) int {
 	return max(n, int(ch.maxCombined+ch.maxRx), 64)
 }
 
-func (p *Program) load(t *Tables, queues int, mac [6]byte) error {
+// load loads the program that takes frames in several buffers, and where the
+// kernel has none of that, the plain one.
+func (p *Program) load(t *Tables, queues int, mac [6]byte, room int) error {
 	spec, err := loadSteer()
 	if err != nil {
 		return err
@@ -95,12 +104,36 @@ func (p *Program) load(t *Tables, queues int, mac [6]byte) error {
 	spec.Maps[steerMapPool6].MaxEntries = t.size
 	spec.Maps[steerMapMapped4].MaxEntries = t.size
 	spec.Maps[steerMapSockets].MaxEntries = uint32(queues)
-	if err := spec.Variables["mac"].Set(mac); err != nil {
+	if err := errors.Join(spec.Variables["mac"].Set(mac), spec.Variables["room"].Set(uint32(room))); err != nil {
 		return err
 	}
-	return spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{
+	shared := &ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{steerMapPool6: t.pool6, steerMapMapped4: t.mapped},
-	})
+	}
+	if p.loadFrags(spec, shared) == nil {
+		return nil
+	}
+	return p.loadPlain(spec, shared)
+}
+
+func (p *Program) loadFrags(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOptions) error {
+	var objs struct {
+		Prog *ebpf.Program `ebpf:"steer_frags"`
+		steerMaps
+	}
+	err := spec.LoadAndAssign(&objs, opts)
+	p.prog, p.maps = objs.Prog, objs.steerMaps
+	return err
+}
+
+func (p *Program) loadPlain(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOptions) error {
+	var objs struct {
+		Prog *ebpf.Program `ebpf:"steer"`
+		steerMaps
+	}
+	err := spec.LoadAndAssign(&objs, opts)
+	p.prog, p.maps = objs.Prog, objs.steerMaps
+	return err
 }
 
 func (p *Program) attach(a Attach) error {
@@ -123,7 +156,7 @@ func (p *Program) attach(a Attach) error {
 }
 
 func (p *Program) tryAttach(flags link.XDPAttachFlags) (err error) {
-	p.link, err = link.AttachXDP(link.XDPOptions{Program: p.objs.Steer, Interface: p.ifindex, Flags: flags})
+	p.link, err = link.AttachXDP(link.XDPOptions{Program: p.prog, Interface: p.ifindex, Flags: flags})
 	return err
 }
 
@@ -167,7 +200,7 @@ func (p *Program) Register(queue int, s *Socket) error {
 	if p.mode == Generic && s.mode == ZeroCopyMode {
 		return fmt.Errorf("register queue %d of %s: a zero-copy socket gets nothing from a generic-mode program; open it with ZeroCopyOff", queue, p.name)
 	}
-	if err := p.objs.Sockets.Put(uint32(queue), uint32(s.fd)); err != nil {
+	if err := p.maps.Sockets.Put(uint32(queue), uint32(s.fd)); err != nil {
 		return fmt.Errorf("register queue %d of %s: %w", queue, p.name, err)
 	}
 	return nil
@@ -175,7 +208,7 @@ func (p *Program) Register(queue int, s *Socket) error {
 
 // Unregister lets a queue's frames pass to the kernel again.
 func (p *Program) Unregister(queue int) error {
-	if err := p.objs.Sockets.Delete(uint32(queue)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := p.maps.Sockets.Delete(uint32(queue)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("unregister queue %d of %s: %w", queue, p.name, err)
 	}
 	return nil
@@ -191,14 +224,15 @@ type SteerCounters struct {
 	ND         uint64 // neighbour discovery for a pool6 address: kernel
 	Malformed  uint64 // too short or not the IP version its type says: kernel
 	OtherHost  uint64 // for another station's address, seen in promiscuous mode: kernel
+	Oversize   uint64 // larger than ProgramConfig.Room: kernel
 }
 
 // Counters adds up the counters of all CPUs.
 func (p *Program) Counters() (SteerCounters, error) {
 	var c SteerCounters
-	for i, n := range []*uint64{&c.Redirected, &c.NoSocket, &c.Other, &c.Group, &c.ND, &c.Malformed, &c.OtherHost} {
+	for i, n := range []*uint64{&c.Redirected, &c.NoSocket, &c.Other, &c.Group, &c.ND, &c.Malformed, &c.OtherHost, &c.Oversize} {
 		var perCPU []uint64
-		if err := p.objs.Counters.Lookup(uint32(i), &perCPU); err != nil {
+		if err := p.maps.Counters.Lookup(uint32(i), &perCPU); err != nil {
 			return c, fmt.Errorf("read steering counters of %s: %w", p.name, err)
 		}
 		for _, v := range perCPU {
@@ -210,5 +244,7 @@ func (p *Program) Counters() (SteerCounters, error) {
 
 // Close detaches the program: every frame goes to the kernel again.
 func (p *Program) Close() error {
-	return errors.Join(p.link.Close(), p.objs.Close())
+	return errors.Join(p.link.Close(), p.unload())
 }
+
+func (p *Program) unload() error { return errors.Join(p.prog.Close(), p.maps.Close()) }

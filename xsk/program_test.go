@@ -74,7 +74,7 @@ func TestSteerLive(t *testing.T) {
 			}
 			k := kernelSees(t, w)
 			for _, c := range steerCases() {
-				if c.want == malformed || strings.Contains(c.name, "second_pool6") || strings.Contains(c.name, "host_route") {
+				if c.want == malformed || strings.Contains(c.name, "second_pool6") || strings.Contains(c.name, "host_route") || len(c.frame) > 1514 {
 					continue // packet sockets pad no frames; the tables here are smaller
 				}
 				t.Run(c.name, func(t *testing.T) {

@@ -279,7 +279,8 @@ func TestZeroCopyOff(t *testing.T) {
 	}
 }
 
-// TestFrameTooLarge: a frame that doesn't fit into a chunk is counted.
+// TestFrameTooLarge: a frame that doesn't fit into a chunk goes to the kernel and
+// is counted.
 func TestFrameTooLarge(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -289,10 +290,11 @@ func TestFrameTooLarge(t *testing.T) {
 		{"largest", Chunk2K - RxHeadroom, true},
 		{"one_more", Chunk2K - RxHeadroom + 1, false},
 		{"of_a_3000_byte_mtu", 3000, false},
+		{"of_a_9000_byte_mtu", 9000, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, host := newLab(t)
-			w := newWire(t, l, host, "eth0", lab.LinkConfig{MTU: 3000})
+			w := newWire(t, l, host, "eth0", lab.LinkConfig{MTU: 9000})
 			u := newUMEM(t, 2048)
 			s := w.open(u, SocketConfig{})
 			p := w.program(w.tables(), AttachDriver)
@@ -313,9 +315,13 @@ func TestFrameTooLarge(t *testing.T) {
 				if st, err = s.Stats(); err != nil {
 					t.Fatal(err)
 				}
-				return st.Received+st.RxDropped == 1
+				steered, err := p.Counters()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return st.Received+steered.Oversize == 1
 			})
-			if c.fits != (st.Received == 1) {
+			if c.fits != (st.Received == 1) || st.RxDropped != 0 {
 				t.Errorf("%+v", st)
 			}
 			audited(t, u)

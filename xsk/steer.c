@@ -38,6 +38,7 @@ enum outcome {
 	ND,           // neighbour discovery for a pool6 address: kernel
 	MALFORMED,    // too short, or not the IP version its type says: kernel
 	OTHER_HOST,   // for another station, seen in promiscuous mode: kernel
+	OVERSIZE,     // larger than a chunk of the sockets' memory: kernel
 	OUTCOMES,
 };
 
@@ -45,6 +46,10 @@ enum outcome {
 // another one is the kernel's: a device stacked on this one may own it (macvlan,
 // VRRP), and if none does, forwarding it would send it twice.
 volatile const __u8 mac[6];
+
+// How many bytes of frame a chunk holds. A larger one would be lost at the
+// socket; the kernel routes it to the translator's TUN device instead.
+volatile const __u32 room;
 
 struct lpm6 {
 	__u32 bits;
@@ -97,14 +102,18 @@ static __always_inline int done(enum outcome o, int action)
 	return action;
 }
 
-static __always_inline int take(struct xdp_md *ctx)
+static __always_inline int take(struct xdp_md *ctx, __u64 len)
 {
-	int action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+	int action;
+
+	if (len > room)
+		return done(OVERSIZE, XDP_PASS);
+	action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
 
 	return done(action == XDP_REDIRECT ? REDIRECTED : NO_SOCKET, action);
 }
 
-static __always_inline int steer6(struct xdp_md *ctx, __u8 *p, __u8 *end)
+static __always_inline int steer6(struct xdp_md *ctx, __u8 *p, __u8 *end, __u64 len)
 {
 	struct lpm6 key = { .bits = 128 };
 
@@ -119,10 +128,10 @@ static __always_inline int steer6(struct xdp_md *ctx, __u8 *p, __u8 *end)
 	if (p[6] == IPPROTO_ICMPV6 && p[7] == 255 && p + 41 <= end &&
 	    p[40] >= ND_FIRST && p[40] <= ND_LAST)
 		return done(ND, XDP_PASS);
-	return take(ctx);
+	return take(ctx, len);
 }
 
-static __always_inline int steer4(struct xdp_md *ctx, __u8 *p, __u8 *end)
+static __always_inline int steer4(struct xdp_md *ctx, __u8 *p, __u8 *end, __u64 len)
 {
 	struct lpm4 key = { .bits = 32 };
 
@@ -131,11 +140,10 @@ static __always_inline int steer4(struct xdp_md *ctx, __u8 *p, __u8 *end)
 	__builtin_memcpy(key.addr, p + 16, 4);
 	if (!bpf_map_lookup_elem(&mapped4, &key))
 		return done(OTHER, XDP_PASS);
-	return take(ctx);
+	return take(ctx, len);
 }
 
-SEC("xdp")
-int steer(struct xdp_md *ctx)
+static __always_inline int steer_frame(struct xdp_md *ctx, __u64 len)
 {
 	__u8 *p = (__u8 *)(long)ctx->data;
 	__u8 *end = (__u8 *)(long)ctx->data_end;
@@ -162,10 +170,24 @@ int steer(struct xdp_md *ctx)
 	}
 
 	if (type == ETH_P_IPV6)
-		return steer6(ctx, p, end);
+		return steer6(ctx, p, end, len);
 	if (type == ETH_P_IP)
-		return steer4(ctx, p, end);
+		return steer4(ctx, p, end, len);
 	return done(OTHER, XDP_PASS);
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	return steer_frame(ctx, (__u64)(ctx->data_end - ctx->data));
+}
+
+// The same for drivers that hand over a large frame in several buffers, without
+// which they refuse any program at MTUs beyond a page (Linux 5.18).
+SEC("xdp.frags")
+int steer_frags(struct xdp_md *ctx)
+{
+	return steer_frame(ctx, bpf_xdp_get_buff_len(ctx));
 }
 
 char _license[] SEC("license") = "Apache-2.0";

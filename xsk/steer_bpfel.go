@@ -29,12 +29,14 @@ type steerLpm6 struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	steerMapCounters = "counters"
-	steerMapMapped4  = "mapped4"
-	steerMapPool6    = "pool6"
-	steerMapSockets  = "sockets"
-	steerProgSteer   = "steer"
-	steerVarMac      = "mac"
+	steerMapCounters    = "counters"
+	steerMapMapped4     = "mapped4"
+	steerMapPool6       = "pool6"
+	steerMapSockets     = "sockets"
+	steerProgSteer      = "steer"
+	steerProgSteerFrags = "steer_frags"
+	steerVarMac         = "mac"
+	steerVarRoom        = "room"
 )
 
 // loadSteer returns the embedded CollectionSpec for steer.
@@ -79,7 +81,8 @@ type steerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerProgramSpecs struct {
-	Steer *ebpf.ProgramSpec `ebpf:"steer"`
+	Steer      *ebpf.ProgramSpec `ebpf:"steer"`
+	SteerFrags *ebpf.ProgramSpec `ebpf:"steer_frags"`
 }
 
 // steerMapSpecs contains maps before they are loaded into the kernel.
@@ -96,7 +99,8 @@ type steerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerVariableSpecs struct {
-	Mac *ebpf.VariableSpec `ebpf:"mac"`
+	Mac  *ebpf.VariableSpec `ebpf:"mac"`
+	Room *ebpf.VariableSpec `ebpf:"room"`
 }
 
 // steerObjects contains all objects after they have been loaded into the kernel.
@@ -138,19 +142,22 @@ func (m *steerMaps) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerVariables struct {
-	Mac *ebpf.Variable `ebpf:"mac"`
+	Mac  *ebpf.Variable `ebpf:"mac"`
+	Room *ebpf.Variable `ebpf:"room"`
 }
 
 // steerPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerPrograms struct {
-	Steer *ebpf.Program `ebpf:"steer"`
+	Steer      *ebpf.Program `ebpf:"steer"`
+	SteerFrags *ebpf.Program `ebpf:"steer_frags"`
 }
 
 func (p *steerPrograms) Close() error {
 	return _SteerClose(
 		p.Steer,
+		p.SteerFrags,
 	)
 }
 

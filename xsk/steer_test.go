@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,9 +29,13 @@ const (
 	nd
 	malformed
 	otherHost
+	oversize
 )
 
-var outcomeNames = []string{"redirected", "no_socket", "other", "group", "nd", "malformed", "other_host"}
+// steerRoom is the largest frame that the programs under test take.
+const steerRoom = Chunk2K - RxHeadroom
+
+var outcomeNames = []string{"redirected", "no_socket", "other", "group", "nd", "malformed", "other_host", "oversize"}
 
 // steerTwin is steer.c in Go, with linear search in place of tries.
 func steerTwin(f []byte, pool6, mapped4 []netip.Prefix, socket bool) int {
@@ -75,7 +80,10 @@ func steerTwin(f []byte, pool6, mapped4 []netip.Prefix, socket bool) int {
 	if typ == 0x86dd && p[6] == 58 && p[7] == 255 && len(p) > 40 && p[40] >= 133 && p[40] <= 137 {
 		return nd
 	}
-	if !socket {
+	switch {
+	case len(f) > steerRoom:
+		return oversize
+	case !socket:
 		return noSocket
 	}
 	return redirected
@@ -101,17 +109,17 @@ func newSteering(t testing.TB, pool6, mapped []netip.Prefix, socket bool) *steer
 		t.Fatal(err)
 	}
 	p := &Program{name: "none"}
-	if err := p.load(tables, 1, [6]byte(unicast)); err != nil {
+	if err := p.load(tables, 1, [6]byte(unicast), steerRoom); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.objs.Close() })
+	t.Cleanup(func() { p.unload() })
 	if socket {
 		fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { unix.Close(fd) })
-		if err := p.objs.Sockets.Put(uint32(0), uint32(fd)); err != nil {
+		if err := p.maps.Sockets.Put(uint32(0), uint32(fd)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +130,7 @@ func newSteering(t testing.TB, pool6, mapped []netip.Prefix, socket bool) *steer
 func (s *steering) run(t testing.TB, f []byte) (action uint32, outcome int) {
 	t.Helper()
 	before := s.counters(t)
-	action, err := s.p.objs.Steer.Run(&ebpf.RunOptions{Data: f})
+	action, err := s.p.prog.Run(&ebpf.RunOptions{Data: f})
 	if err != nil {
 		t.Fatalf("run on % x: %v", f, err)
 	}
@@ -149,7 +157,7 @@ func (s *steering) counters(t testing.TB) []uint64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []uint64{c.Redirected, c.NoSocket, c.Other, c.Group, c.ND, c.Malformed, c.OtherHost}
+	return []uint64{c.Redirected, c.NoSocket, c.Other, c.Group, c.ND, c.Malformed, c.OtherHost, c.Oversize}
 }
 
 // check runs a frame through the program and its twin.
@@ -255,6 +263,11 @@ func steerCases() []steerCase {
 		{"pool6_to_another_station", ether([]byte{2, 0, 0, 0, 0xff, 0xff}, 0x86dd, in6), otherHost},
 		{"mapped_to_another_station", ether([]byte{2, 0, 0, 0, 0xff, 0xff}, 0x0800, in4), otherHost},
 
+		{"pool6_as_large_as_a_chunk", ether(unicast, 0x86dd, ip6("64:ff9b::1", 17, 64, make([]byte, steerRoom-54)...)), redirected},
+		{"pool6_larger_than_a_chunk", ether(unicast, 0x86dd, ip6("64:ff9b::1", 17, 64, make([]byte, steerRoom-53)...)), oversize},
+		{"mapped_larger_than_a_chunk", ether(unicast, 0x0800, append(ip4("192.0.2.9"), make([]byte, steerRoom)...)), oversize},
+		{"larger_than_a_chunk_elsewhere", ether(unicast, 0x0800, append(ip4("203.0.113.1"), make([]byte, steerRoom)...)), other},
+
 		{"ethernet_only", ether(unicast, 0x86dd, nil), malformed},
 		{"ipv6_header_cut_short", ether(unicast, 0x86dd, in6[:39]), malformed},
 		{"ipv4_header_cut_short", ether(unicast, 0x0800, in4[:19]), malformed},
@@ -267,6 +280,29 @@ var (
 	steerPool6  = prefixes("64:ff9b::/96 2001:db8:100::/40")
 	steerMapped = prefixes("192.0.2.0/24 198.51.100.7/32")
 )
+
+// TestSteerPlain is for the program that kernels before 5.18 get.
+func TestSteerPlain(t *testing.T) {
+	s := newSteering(t, steerPool6, steerMapped, false)
+	spec, err := loadSteer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(spec.Variables["mac"].Set([6]byte(unicast)), spec.Variables["room"].Set(uint32(steerRoom))); err != nil {
+		t.Fatal(err)
+	}
+	spec.Maps[steerMapPool6].MaxEntries, spec.Maps[steerMapMapped4].MaxEntries = s.t.size, s.t.size
+	frags := s.p.prog
+	t.Cleanup(func() { frags.Close() })
+	if err := s.p.loadPlain(spec, &ebpf.CollectionOptions{
+		MapReplacements: map[string]*ebpf.Map{steerMapPool6: s.t.pool6, steerMapMapped4: s.t.mapped},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range steerCases() {
+		t.Run(c.name, func(t *testing.T) { s.check(t, c.frame, false) })
+	}
+}
 
 func TestSteer(t *testing.T) {
 	for _, socket := range []bool{true, false} {
@@ -393,7 +429,7 @@ func TestTablesUpdateNoGap(t *testing.T) {
 	}()
 	f := ether(unicast, 0x0800, ip4("192.0.2.9"))
 	for i := range 20_000 {
-		action, err := s.p.objs.Steer.Run(&ebpf.RunOptions{Data: f})
+		action, err := s.p.prog.Run(&ebpf.RunOptions{Data: f})
 		if err != nil || action != xdpRedirect {
 			t.Errorf("run %d: action %d, %v", i, action, err)
 			break

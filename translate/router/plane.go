@@ -23,6 +23,7 @@ type plane struct {
 	programs []*xsk.Program // by index of Config.Ports; nil: the device is not there
 	names    []string
 	devices  []device
+	chunk    int // bytes of a frame's memory, in all UMEMs
 	umems    []*xsk.UMEM
 	workers  []*worker
 	broken   chan error
@@ -76,19 +77,26 @@ func (r *Router) openPlane() (err error) {
 		}
 	}()
 	for i := range r.config.Ports {
-		c := &r.config.Ports[i]
-		p.names[i] = c.Interface
-		if p.devices[i], err = findDevice(c); err != nil {
+		p.names[i] = r.config.Ports[i].Interface
+		if p.devices[i], err = findDevice(&r.config.Ports[i]); err != nil {
 			return err
 		}
+	}
+	p.chunk = r.chunkSize(p.devices)
+	for i := range r.config.Ports {
 		if p.devices[i].index == 0 {
 			continue
 		}
-		p.programs[i], err = xsk.AttachProgram(r.tables, xsk.ProgramConfig{Ifindex: p.devices[i].index, Attach: c.Attach})
+		p.programs[i], err = xsk.AttachProgram(r.tables, xsk.ProgramConfig{
+			Ifindex: p.devices[i].index, Attach: r.config.Ports[i].Attach, Room: p.chunk - xsk.RxHeadroom,
+		})
 		if err != nil {
-			return fmt.Errorf("port %s: %w", c.Interface, err)
+			return fmt.Errorf("port %s: %w", p.names[i], err)
 		}
-		r.logAttached(c, p.programs[i])
+		r.logAttached(p.names[i], p.programs[i])
+		if large := xsk.CheckMTU(p.devices[i].mtu, p.chunk); large != nil {
+			r.log(false, fmt.Sprintf("port %s: %v; larger ones take the kernel's way", p.names[i], large))
+		}
 	}
 	cpus, err := usableCPUs()
 	if err != nil {
@@ -111,8 +119,8 @@ func (r *Router) openPlane() (err error) {
 	return nil
 }
 
-func (r *Router) logAttached(c *PortConfig, p *xsk.Program) {
-	m := fmt.Sprintf("port %s: XDP program attached in %s mode", c.Interface, p.Mode())
+func (r *Router) logAttached(name string, p *xsk.Program) {
+	m := fmt.Sprintf("port %s: XDP program attached in %s mode", name, p.Mode())
 	if refused := p.Refused(); refused != nil {
 		m += fmt.Sprintf(" (driver mode refused: %v)", refused)
 	}
@@ -133,23 +141,18 @@ func findDevice(c *PortConfig) (device, error) {
 	return d, err
 }
 
-// chunkSize is what a worker's frames need for all its ports.
-func (r *Router) chunkSize(p *plane) (int, error) {
+// chunkSize is what frames need for all ports: the smallest size that all MTUs
+// fit into, or the largest there is.
+func (r *Router) chunkSize(devices []device) int {
 	size := xsk.Chunk2K
 	for i := range r.config.Ports {
 		want := r.config.Ports[i].ChunkSize
-		if want == 0 {
-			want = xsk.Chunk2K
-			if xsk.CheckMTU(p.devices[i].mtu, want) != nil {
-				want = xsk.Chunk4K
-			}
-		}
-		if err := xsk.CheckMTU(p.devices[i].mtu, want); err != nil {
-			return 0, fmt.Errorf("port %s: %w; lower the interface's MTU", p.names[i], err)
+		if want == 0 && xsk.CheckMTU(devices[i].mtu, xsk.Chunk2K) != nil {
+			want = xsk.Chunk4K
 		}
 		size = max(size, want)
 	}
-	return size, nil
+	return size
 }
 
 // newWorker opens queue id of every port that has one.
@@ -176,10 +179,6 @@ func (r *Router) newWorker(id int, p *plane) (*worker, error) {
 // openWire opens the worker's sockets: all on one UMEM where the kernel can,
 // since a frame then leaves by another port than it came in by without a copy.
 func (r *Router) openWire(w *worker, p *plane) error {
-	chunk, err := r.chunkSize(p)
-	if err != nil {
-		return err
-	}
 	ports := 0
 	for i := range p.programs {
 		if p.programs[i] != nil && w.id < len(p.devices[i].queues) {
@@ -196,6 +195,7 @@ func (r *Router) openWire(w *worker, p *plane) error {
 			Rx: ringSize, Tx: ringSize, Fill: 2 * ringSize, Completion: 2 * ringSize,
 		}
 		port := &wirePort{name: p.names[i], mtu: p.devices[i].mtu, complete: r.config.Ports[i].CompleteChecksums}
+		var err error
 		if common != nil {
 			// A zero-copy and a copy device can't share (af_xdp.rst).
 			if port.sock, err = xsk.Open(common.umem, c); err == nil {
@@ -203,7 +203,7 @@ func (r *Router) openWire(w *worker, p *plane) error {
 			}
 		}
 		if port.sock == nil {
-			u, err := xsk.NewUMEM(xsk.UMEMConfig{Chunks: ports * 3 * ringSize, ChunkSize: chunk, Reserve: 4 * batchSize})
+			u, err := xsk.NewUMEM(xsk.UMEMConfig{Chunks: ports * 3 * ringSize, ChunkSize: p.chunk, Reserve: 4 * batchSize})
 			if err != nil {
 				return fmt.Errorf("worker %d: %w", w.id, err)
 			}

@@ -32,6 +32,11 @@ type wirePort struct {
 	down     error // why the socket can't send for good
 }
 
+// holds tells whether the packet fits into a frame of this port's memory.
+func (p *wirePort) holds(f *frame) bool {
+	return f.pool == p.pool || f.n <= p.pool.umem.ChunkSize()-frameStart
+}
+
 // recv takes up to batchSize packets. Frames without an IP packet are counted
 // and released here.
 func (p *wirePort) recv(batch []frame, reasons *[NumReasons]uint64) []frame {
@@ -62,7 +67,8 @@ func (p *wirePort) recv(batch []frame, reasons *[NumReasons]uint64) []frame {
 }
 
 // send queues a frame for the next flush and takes it over. A frame of another
-// memory is copied, which a fast setup avoids by sharing one UMEM.
+// memory is copied, which a fast setup avoids by sharing one UMEM; it must fit
+// (see holds).
 func (p *wirePort) send(f *frame, hop *nexthop.Hop, reasons *[NumReasons]uint64) {
 	if f.pool != p.pool {
 		var own frame

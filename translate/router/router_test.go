@@ -544,6 +544,39 @@ func TestStepDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestMTUs sends datagrams of all sizes between links of different MTUs: what is
+// too large for a link, or for a frame of an AF_XDP port, is split, answered or
+// left to the kernel, and arrives.
+func TestMTUs(t *testing.T) {
+	for _, path := range paths {
+		for _, mtu := range []struct{ vm, wan int }{{1280, 1500}, {1500, 1280}, {1280, 9000}, {9000, 1500}, {9000, 9000}, {1500, 576}, {3814, 2153}, {9000, 1400}} {
+			t.Run(fmt.Sprintf("%s/%d_%d", path.name, mtu.vm, mtu.wan), func(t *testing.T) {
+				n := build(t, path.wire, lab.TopologyConfig{VMMTU: mtu.vm, WANMTU: mtu.wan})
+				n.run(t)
+				vm := n.VMs[0]
+				echo(t, n.Server, "4", ":7")
+				echo(t, vm.Host, "6", ":7")
+				for _, size := range []int{1, 500, 1232, 1233, 1452, 1472, 3000, 8952, 8972, 20000} {
+					if err := datagram(vm.Host, to4(lab.ServerAddr4), size); err != nil {
+						t.Errorf("VM to server: %v", err)
+					}
+					if err := datagram(n.Server, vm.Addr4.String()+":7", size); err != nil {
+						t.Errorf("server to VM: %v", err)
+					}
+				}
+				for _, err := range []error{
+					transfer(vm.Host, to4(lab.ServerAddr4), 1<<20),
+					transfer(n.Server, vm.Addr4.String()+":7", 1<<20),
+				} {
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestPartialChecksums lets the VM leave its checksums to hardware, as guests
 // with virtio do, on a veth that has none.
 func TestPartialChecksums(t *testing.T) {

@@ -153,7 +153,7 @@ func direction(f translate.Family) int {
 // send takes the frame over.
 func (w *worker) send(f *frame, hop *nexthop.Hop, hops *nexthop.Table) {
 	if hop.Kind == nexthop.Port {
-		if p := w.wire[hop.Port]; p != nil {
+		if p := w.wire[hop.Port]; p != nil && p.holds(f) {
 			p.send(f, hop, &w.reasons)
 			return
 		}
@@ -179,7 +179,7 @@ func isError4(p []byte) bool {
 // 5.1.1), each in a frame of its own.
 func (w *worker) split(f *frame, hop *nexthop.Hop, hops *nexthop.Table) {
 	pool := w.kernel.pool
-	if hop.Kind == nexthop.Port && w.wire[hop.Port] != nil {
+	if hop.Kind == nexthop.Port && w.wire[hop.Port] != nil && w.wire[hop.Port].holds(f) {
 		pool = w.wire[hop.Port].pool
 	}
 	for more := true; more; {

@@ -37,7 +37,7 @@ func sample() router.Stats {
 	return router.Stats{
 		Workers: []router.WorkerStats{w},
 		Ports: []router.PortStats{
-			{Interface: "enp1s0", Attached: true, Mode: xsk.Driver, Steering: xsk.SteerCounters{Redirected: 124, NoSocket: 125, Other: 126, Group: 127, ND: 128, Malformed: 129, OtherHost: 132}},
+			{Interface: "enp1s0", Attached: true, Mode: xsk.Driver, Steering: xsk.SteerCounters{Redirected: 124, NoSocket: 125, Other: 126, Group: 127, ND: 128, Malformed: 129, OtherHost: 132, Oversize: 133}},
 			{Interface: "enp2s0"},
 		},
 		Tables: 130, Policy: true, Rebuilds: 131,

@@ -154,6 +154,7 @@ var steeringOutcomes = []struct {
 	{"neighbour_discovery", "Neighbour discovery for an address in a translated prefix: kernel.", func(p *router.PortStats) uint64 { return p.Steering.ND }},
 	{"malformed", "Too short, or not the IP version that its Ethertype says: kernel.", func(p *router.PortStats) uint64 { return p.Steering.Malformed }},
 	{"other_host", "For another station's address, seen in promiscuous mode: kernel.", func(p *router.PortStats) uint64 { return p.Steering.OtherHost }},
+	{"oversize", "Larger than a frame of the worker's memory: kernel, which leads it to the TUN device.", func(p *router.PortStats) uint64 { return p.Steering.Oversize }},
 }
 
 func number(b bool) float64 {
