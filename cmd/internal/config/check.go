@@ -37,9 +37,10 @@ func checkPorts(d *decoder, root *node) {
 // checkEAM makes sure that no prefix is mapped twice. Prefixes that contain one
 // another are fine: the longest one wins (RFC 7757 section 3.2).
 func checkEAM(d *decoder, root *node) {
-	seen6 := make(map[netip.Prefix]int)
-	seen4 := make(map[netip.Prefix]int)
-	for i, e := range d.config.Router.EAM {
+	eam := d.config.Router.EAM
+	seen6 := make(map[netip.Prefix]int, len(eam))
+	seen4 := make(map[netip.Prefix]int, len(eam))
+	for i, e := range eam {
 		for _, side := range []struct {
 			name string
 			p    netip.Prefix

@@ -97,7 +97,10 @@ func Default() *Config {
 
 // Load reads and checks the file at path. The error is Errors when the file
 // could be read but is not right.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, maxFile) }
+
+// load is Load with another bound than maxFile.
+func load(path string, limit int64) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -106,12 +109,12 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s: larger than %d MiB, which is no configuration of isthmus; check the path given with -c", path, maxFile>>20)
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s: larger than %d MiB, which is no configuration of isthmus; check the path given with -c", path, limit>>20)
 	}
 	return Parse(path, data)
 }

@@ -254,7 +254,7 @@ func TestLoad(t *testing.T) {
 	if _, err := Load(filepath.Dir(path)); err == nil || IsInvalid(err) {
 		t.Errorf("directory: got %v", err)
 	}
-	if _, err := Load("/dev/zero"); err == nil || !strings.Contains(err.Error(), "larger than 256 MiB") {
+	if _, err := load("/dev/zero", 1<<20); err == nil || !strings.Contains(err.Error(), "larger than 1 MiB") {
 		t.Errorf("endless file: got %v", err)
 	}
 }

@@ -116,6 +116,7 @@ func (v value) pool6(to *[]netip.Prefix) {
 // eam reads the explicit address mappings. What only the whole table tells,
 // such as duplicates, is for check.
 func (v value) eam(to *[]translate.EAM) {
+	*to = slices.Grow(*to, len(v.node.items))
 	const want = `a list of mappings, such as { ipv6 = "2001:db8::1/128", ipv4 = "192.0.2.1/32" }`
 	v.each(want, func(item value) {
 		if item.node.kind != unstable.InlineTable {
