@@ -83,6 +83,7 @@ func TestRouter(t *testing.T) {
 		`isthmus_router_steering_packets_total{outcome="neighbour_discovery",port="enp1s0"} 128`,
 		`isthmus_router_steering_packets_total{outcome="malformed",port="enp1s0"} 129`,
 		`isthmus_router_steering_packets_total{outcome="other_host",port="enp1s0"} 132`,
+		`isthmus_router_steering_packets_total{outcome="oversize",port="enp1s0"} 133`,
 		`isthmus_router_nexthop_table_builds_total 130`,
 		`isthmus_router_policy_routing 1`,
 		`isthmus_router_port_rebuilds_total 131`,
