@@ -77,7 +77,7 @@ func (pl *Plan) pathMTU(mtuIn, mtuOut uint32) uint32 {
 	switch {
 	case pl.To == V4:
 		said = max(said, grow) - grow
-		return max(min(said, mtuOut, mtuIn-min(mtuIn, grow)), minMTU4)
+		return max(min(said, mtuOut, mtuIn-min(mtuIn, grow), maxPacket4), minMTU4)
 	case pl.From == V4:
 		return max(min(said+grow, mtuOut, mtuIn+grow), minMTU6)
 	}
