@@ -314,7 +314,7 @@ func run(t testing.TB, tr *Translator, p []byte, m Meta, mtuIn, mtuOut int) resu
 	r.out = append([]byte{}, buf[at:at+n]...)
 	if r.verdict == Split {
 		for more := true; more; {
-			dst := make([]byte, 65600)
+			dst := make([]byte, pl.cut)
 			var k int
 			k, more = pl.Split(r.out, dst)
 			r.frags = append(r.frags, dst[:k])
