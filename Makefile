@@ -65,7 +65,8 @@ bench-translate: check-go ## benchmark the translator beside its floor
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./translate/
 
 bench-xsk: check-go ## benchmark the AF_XDP sockets beside another implementation (as root)
-	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./xsk/ ./perf/l2fwd/
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./xsk/
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./perf/l2fwd/
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)
 	@GO="$(GO)" ./.ci/fuzz $(FUZZTIME)

@@ -437,10 +437,10 @@ func TestCheckMTU(t *testing.T) {
 	}{
 		{1500, Chunk2K, ""},
 		{1766, Chunk2K, ""},
-		{1767, Chunk2K, "needs chunks of 4096"},
+		{1767, Chunk2K, "up to 1766 bytes"},
 		{3814, Chunk4K, ""},
-		{3815, Chunk4K, "at most 3814"},
-		{9000, Chunk2K, "at most 3814"},
+		{3815, Chunk4K, "up to 3814 bytes"},
+		{9000, Chunk2K, "the MTU is 9000"},
 	} {
 		err := CheckMTU(c.mtu, c.chunk)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/xsk"
 )
 
@@ -40,7 +41,7 @@ Without -c it shows the built-in defaults.`,
 // describe prints what a configuration does on this host.
 func describe(out io.Writer, file string, c *config.Config) error {
 	r := &c.Router
-	warnings := append(c.Warnings(), hostWarnings()...)
+	warnings := append(c.Warnings(), router.KernelWarnings()...)
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("configuration", "%s", source(file))

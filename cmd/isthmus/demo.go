@@ -7,9 +7,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"aarch64.com/isthmus/cmd/internal/demo"
+	"aarch64.com/isthmus/cmd/internal/logging"
 )
 
 func newDemoCommand() *cobra.Command {
@@ -37,21 +37,21 @@ the end, also after Ctrl-C; what a killed run left is removed by the next.`,
 	words(cmd, "path", "both", "xdp", "kernel")
 	words(cmd, "output", "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o := demo.Options{Hold: hold, Out: cmd.OutOrStdout(), Color: colorful(os.Stdout)}
+		o := demo.Options{Hold: hold, Out: cmd.OutOrStdout(), Color: logging.Colors(os.Stdout)}
 		switch path {
 		case "both":
 			o.Paths = []demo.Path{demo.XDP, demo.Kernel}
 		case "xdp", "kernel":
 			o.Paths = []demo.Path{demo.Path(path)}
 		default:
-			return fmt.Errorf("--path %s: it is xdp, kernel or both", path)
+			return usageError{fmt.Errorf("--path %s: it is xdp, kernel or both", path)}
 		}
 		switch output {
 		case "table":
 		case "json":
 			o.JSON = true
 		default:
-			return fmt.Errorf("--output %s: it is table or json", output)
+			return usageError{fmt.Errorf("--output %s: it is table or json", output)}
 		}
 		// SIGPIPE: whoever read the table has gone (`isthmus demo | head`).
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
@@ -67,14 +67,4 @@ func words(cmd *cobra.Command, flag string, list ...string) {
 	if err != nil {
 		panic(err) // the flag is not defined above
 	}
-}
-
-// colorful tells whether a file shows colours: a terminal, unless the user
-// doesn't want them (https://no-color.org).
-func colorful(f *os.File) bool {
-	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }

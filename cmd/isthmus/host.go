@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -65,27 +63,6 @@ func effectiveCapabilities() (uint64, error) {
 		return 0, fmt.Errorf("read capabilities: %w", err)
 	}
 	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
-}
-
-// forwarding are the sysctls without which the kernel does not route what it
-// gets from the translator, nor to it.
-var forwarding = []struct{ file, sysctl string }{
-	{"/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"},
-	{"/proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"},
-}
-
-// hostWarnings names settings of this host that are probably not meant.
-func hostWarnings() []string {
-	var w []string
-	for _, f := range forwarding {
-		switch data, err := os.ReadFile(f.file); {
-		case errors.Is(err, os.ErrNotExist):
-			w = append(w, fmt.Sprintf("this kernel has no %s: that protocol is missing", f.sysctl))
-		case err == nil && strings.TrimSpace(string(data)) == "0":
-			w = append(w, fmt.Sprintf("%s is 0: the kernel will not forward packets to and from the translator; run sysctl -w %s=1", f.sysctl, f.sysctl))
-		}
-	}
-	return w
 }
 
 func prefixStrings(list []netip.Prefix) []string {

@@ -22,7 +22,7 @@ type Config struct {
 	Size     int           // bytes of a frame without check sequence; 0 means 60
 }
 
-// Ring sizes. Neither implementation gained from any other between 64 and 4096;
+// Ring sizes. Neither implementation was shown to gain from any other between 64 and 4096;
 // perf/NOTES.md has the figures.
 const (
 	DefaultRing     = 512

@@ -71,7 +71,9 @@ func Open(c Config) (r *Router, err error) {
 	if r.raw, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW); err != nil {
 		return r, fmt.Errorf("open a raw socket: %w (the capability CAP_NET_RAW is missing)", err)
 	}
-	r.checkKernel()
+	for _, warning := range KernelWarnings() {
+		r.log(true, warning)
+	}
 	names := make([]string, len(c.Ports))
 	for i := range c.Ports {
 		names[i] = c.Ports[i].Interface

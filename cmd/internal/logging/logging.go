@@ -32,7 +32,7 @@ func New(f *os.File, level zerolog.Level) zerolog.Logger {
 	return zerolog.New(zerolog.ConsoleWriter{
 		Out:        f,
 		TimeFormat: time.TimeOnly,
-		NoColor:    os.Getenv("NO_COLOR") != "", // no-color.org
+		NoColor:    !Colors(f),
 	}).Level(level).With().Timestamp().Logger()
 }
 
@@ -40,4 +40,10 @@ func New(f *os.File, level zerolog.Level) zerolog.Logger {
 func IsTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+// Colors tells whether f shows colours: a terminal, unless its user does not want
+// them (https://no-color.org).
+func Colors(f *os.File) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && IsTerminal(f)
 }
