@@ -40,6 +40,9 @@ func routerConfig(c *config.Config) router.Config {
 	out := router.Config{
 		Translate: c.Translate(),
 		Kernel:    router.KernelConfig{Interface: c.Router.Kernel.Interface},
+
+		ErrorRate:  c.Router.ICMPErrorRate,
+		ErrorBurst: max(1, c.Router.ICMPErrorRate/2),
 	}
 	for _, p := range c.Router.Ports {
 		out.Ports = append(out.Ports, router.PortConfig{
@@ -48,6 +51,7 @@ func routerConfig(c *config.Config) router.Config {
 			ZeroCopy:          zeroCopy[p.ZeroCopy],
 			Attach:            attach[p.Attach],
 			CompleteChecksums: p.Checksum == config.ChecksumComplete,
+			ChunkSize:         p.FrameSize,
 		})
 	}
 	return out

@@ -32,6 +32,7 @@ type Router struct {
 	Deny4           []netip.Prefix
 	AllowPrivate4   bool
 	Hairpin         string
+	ICMPErrorRate   int // per second and worker
 	Ports           []Port
 	Kernel          Kernel
 }
@@ -43,6 +44,7 @@ type Port struct {
 	ZeroCopy  string
 	Attach    string
 	Checksum  string
+	FrameSize int // bytes; 0: by the MTU
 }
 
 // Kernel is the [router.kernel] section.
@@ -147,6 +149,7 @@ func (c *Config) NeedRestart(next *Config) []string {
 	}{
 		{"pop", c.POP == next.POP},
 		{"domain", c.Domain == next.Domain},
+		{"router.icmp_error_rate", c.Router.ICMPErrorRate == next.Router.ICMPErrorRate},
 		{"router.port", reflect.DeepEqual(c.Router.Ports, next.Router.Ports)},
 		{"router.kernel", c.Router.Kernel == next.Router.Kernel},
 		{"metrics", c.Metrics == next.Metrics},
@@ -165,5 +168,6 @@ func (c *Config) Reloaded(next *Config) *Config {
 	running := *next
 	running.POP, running.Domain, running.Metrics, running.Control = c.POP, c.Domain, c.Metrics, c.Control
 	running.Router.Ports, running.Router.Kernel = c.Router.Ports, c.Router.Kernel
+	running.Router.ICMPErrorRate = c.Router.ICMPErrorRate
 	return &running
 }

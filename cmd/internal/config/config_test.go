@@ -30,6 +30,7 @@ func TestDefaults(t *testing.T) {
 			LowestIPv6MTU:   1280,
 			UDPZeroChecksum: UDPZeroCompute,
 			Hairpin:         HairpinIntrinsic,
+			ICMPErrorRate:   100,
 			Kernel:          Kernel{Interface: "isthmus0"},
 		},
 		Metrics: Metrics{Listen: "[::1]:9464"},
@@ -59,6 +60,7 @@ icmp_source6 = ["2001:db8:ff::1"]
 deny4 = ["198.51.100.0/24"]
 allow_private4 = true
 hairpin = "off"
+icmp_error_rate = 7
 
 [[router.port]]
 interface = "enp1s0"
@@ -66,6 +68,7 @@ queues    = [1, 0]
 zero_copy = "require"
 attach    = "generic"
 checksum  = "complete"
+frame_size = 4096
 
 [[router.port]]
 interface = "enp2s0"
@@ -92,10 +95,10 @@ socket = "/run/other.sock"
 			},
 			LowestIPv6MTU: 1500, UDPZeroChecksum: UDPZeroDrop, TOS: translate.TOS{Fixed: true, Value: 0x2e},
 			ICMPSource4: prefixes("192.0.2.128/25"), ICMPSource6: prefixes("2001:db8:ff::1/128"),
-			Deny4: prefixes("198.51.100.0/24"), AllowPrivate4: true, Hairpin: HairpinOff,
+			Deny4: prefixes("198.51.100.0/24"), AllowPrivate4: true, Hairpin: HairpinOff, ICMPErrorRate: 7,
 			Ports: []Port{
-				{"enp1s0", []int{0, 1}, ZeroCopyRequire, AttachGeneric, ChecksumComplete},
-				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust},
+				{"enp1s0", []int{0, 1}, ZeroCopyRequire, AttachGeneric, ChecksumComplete, 4096},
+				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},
 			},
 			Kernel: Kernel{Interface: "siit0"},
 		},
@@ -158,6 +161,7 @@ func TestErrors(t *testing.T) {
 			`6:1: router.tos: want "copy", "zero" or an integer from 0 to 255, have a list`}},
 		{"range", "[router]\nlowest_ipv6_mtu = 1279", []string{"2:19: router.lowest_ipv6_mtu: 1279 is out of range; write an integer from 1280 to 65535"}},
 		{"range of int64", "[router]\ntos = 99999999999999999999", []string{"2:7: router.tos: 99999999999999999999 is out of range; write an integer from 0 to 255"}},
+		{"frame size", "[[router.port]]\ninterface = 'a'\nframe_size = 3000", []string{"3:14: router.port[0].frame_size: 3000 is not a choice; write 2048 or 4096"}},
 		{"choice", "[router]\nudp_zero_checksum = 'Drop'", []string{`2:21: router.udp_zero_checksum: "Drop" is not a choice; write "compute" or "drop"`}},
 		{"pool6 length", "[router]\npool6 = ['64:ff9b::/95']", []string{"2:10: router.pool6[0]: /95 is not a length of RFC 6052; write /32, /40, /48, /56, /64 or /96"}},
 		{"pool6 u octet", "[router]\npool6 = ['2001:db8:0:0:ff00::/96']", []string{"2:10: router.pool6[0]: bits 64 to 71 are not zero, as RFC 6052 section 2.2 demands; choose a prefix with zeros there"}},
@@ -202,7 +206,7 @@ func TestErrors(t *testing.T) {
 			"1:1: pops: unknown key; did you mean pop?",
 			"3:10: metrics.listen: want an address and a port, have an integer",
 			`5:11: router.hairpin: "on" is not a choice; write "intrinsic", "simple" or "off"`,
-			"6:1: router.x: unknown key; remove it; this section has pool6, eam, lowest_ipv6_mtu, udp_zero_checksum, tos, icmp_source4, icmp_source6, deny4, allow_private4, hairpin"}},
+			"6:1: router.x: unknown key; remove it; this section has pool6, eam, lowest_ipv6_mtu, udp_zero_checksum, tos, icmp_source4, icmp_source6, deny4, allow_private4, hairpin, icmp_error_rate"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Parse("test.toml", []byte(tt.doc))

@@ -113,6 +113,11 @@ var language = []section{
 					v.oneOf(&c.Router.Hairpin, HairpinIntrinsic, HairpinSimple, HairpinOff)
 				},
 			},
+			{
+				name: "icmp_error_rate", typ: "integer, 1 to 1000000", def: `100`, example: `1000`, restart: true,
+				doc: "How many ICMP errors of its own each worker sends per second, with half a second's worth at once (RFC 4443 section 2.4(f), RFC 1812 section 4.3.2.8). Those held back are counted.",
+				set: func(c *Config, v value) { v.integer(&c.Router.ICMPErrorRate, 1, 1_000_000) },
+			},
 		},
 	},
 	{
@@ -144,6 +149,11 @@ var language = []section{
 				name: "checksum", typ: `"trust" or "complete"`, def: `"trust"`, example: `"complete"`, restart: true,
 				doc: "Use complete where senders leave the L4 checksum for the hardware to finish, as local virtual interfaces do: it is then computed in full.",
 				set: func(c *Config, v value) { v.oneOf(&c.port().Checksum, ChecksumTrust, ChecksumComplete) },
+			},
+			{
+				name: "frame_size", typ: `"auto", 2048 or 4096`, def: `"auto"`, example: `4096`, restart: true,
+				doc: "Bytes of memory per frame, 282 of which are not for the packet; the largest of all ports holds. With auto 2048 where the MTU fits, else 4096. Larger packets take the kernel path.",
+				set: func(c *Config, v value) { v.frameSize(&c.port().FrameSize) },
 			},
 		},
 	},

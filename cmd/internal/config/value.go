@@ -119,6 +119,25 @@ func (v value) tos(to *translate.TOS) {
 	}
 }
 
+// frameSize reads "auto" (0) or a number of bytes.
+func (v value) frameSize(to *int) {
+	switch v.node.kind {
+	case unstable.Integer:
+		if n, ok := v.int(2048, 4096); ok {
+			if n != 2048 && n != 4096 {
+				v.fail(fmt.Sprintf("%d is not a choice", n), "write 2048 or 4096")
+				return
+			}
+			*to = n
+		}
+	case unstable.String:
+		var word string
+		v.oneOf(&word, "auto")
+	default:
+		v.failType(`"auto", 2048 or 4096`)
+	}
+}
+
 // each calls f for the elements of a list, or reports that it is none.
 func (v value) each(want string, f func(item value)) bool {
 	if v.node.kind != unstable.Array {
