@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -165,12 +166,14 @@ func TestEAMLongest(t *testing.T) {
 	}
 }
 
-// TestHosts fills host tables so that lines overflow, and finds everything.
+// TestHosts fills host tables so that lines overflow, and finds everything, with
+// and without the fast path.
 func TestHosts(t *testing.T) {
 	const n = 20000
 	list := make([]EAM, n)
 	for i := range list {
 		a, v := benchHost(uint64(i))
+		v = 20<<24 | uint32(i)<<8 | uint32(a.lo)&0xff
 		if i%3 == 0 {
 			a.lo = 1 // the same interface identifier in many networks
 			a.hi = 0x20010db9_00000000 | uint64(i)
@@ -191,6 +194,37 @@ func TestHosts(t *testing.T) {
 		}
 		if _, ok := tab.to4(addr{a.hi, a.lo + 1<<40}); ok {
 			t.Fatalf("%v: found a neighbour", e)
+		}
+	}
+	full, over := 0, 0
+	for _, h := range []hosts{tab.host4, tab.host6} {
+		for i, l := range h.lines {
+			if l.four[2] != 0 {
+				full++
+			}
+			for j, v := range l.four {
+				at := hash4(v)
+				if &h.lines[0] == &tab.host6.lines[0] {
+					at = hash6(l.mix[j])
+				}
+				if v != 0 && h.slot(at) != uint64(i) {
+					over++
+				}
+			}
+		}
+	}
+	if full < 100 || over < 20 {
+		t.Errorf("%d full lines, %d mappings in another line: too few to show anything", full, over)
+	}
+	tr := mustNew(t, Config{Pool6: prefixes("64:ff9b::/96"), EAM: list})
+	for _, e := range list {
+		six, four := e.IPv6.Addr().String(), e.IPv4.Addr().String()
+		p6, p4 := v6(six, server6, 17, udp(12)), v4(server, four, 17, udp(12))
+		if r := run(t, tr, p6, Meta{}, 1500, 1500); !r.plan.quick || !bytes.Equal(r.out, withID(v4(four, server, 17, udp(12), ttl(63)), r.out)) {
+			t.Fatalf("%v: %v, fast %v, %x", e, r.verdict, r.plan.quick, r.out)
+		}
+		if r := run(t, tr, p4, Meta{}, 1500, 1500); !r.plan.quick || !bytes.Equal(r.out, v6(server6, six, 17, udp(12), ttl(63))) {
+			t.Fatalf("%v: %v, fast %v, %x", e, r.verdict, r.plan.quick, r.out)
 		}
 	}
 	if _, ok := tab.to6(0); ok {

@@ -26,6 +26,8 @@ func TestHairpin(t *testing.T) {
 		{name: "4.2.2_error_of_the_node", in: routerError(vmB6), verdict: Forward, out: v6(b64, vmA6, 58, icmpMessage(3, 0, 0, asSent), ttl(63))},
 		{name: "4.2.2_error_of_a_router", config: func(c *Config) { c.ICMPSource4 = prefixes("198.51.100.1/32") }, in: routerError("2001:db8:9::1"), verdict: Forward,
 			out: v6("64:ff9b::198.51.100.1", vmA6, 58, icmpMessage(3, 0, 0, asSent), ttl(63))},
+		{name: "4.2.2_error_about_a_fragment", in: v6(vmB6, a64, 58, icmpMessage(3, 1, 0, v6ext(a64, vmB6, 44, fragmentHeader(17, 64, true, 0xabcd0007), bytesOf(64)))), verdict: Forward,
+			out: v6(b64, vmA6, 58, icmpMessage(3, 1, 0, v6ext(vmA6, b64, 44, fragmentHeader(17, 64, true, 7), bytesOf(64))), ttl(63))},
 		{name: "4.2.2_packet_too_big", in: v6(vmB6, a64, 58, icmpMessage(2, 0, 1400, quoted)), verdict: Forward,
 			out: v6(b64, vmA6, 58, icmpMessage(2, 0, 1400, asSent), ttl(63))},
 		{name: "4.2.2_parameter_problem", in: v6(vmB6, a64, 58, icmpMessage(4, 0, 7, quoted)), verdict: Forward,

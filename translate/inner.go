@@ -269,16 +269,10 @@ func (pl *Plan) layOut(h *parsed, n int) {
 	if in.extLen == 0 {
 		size = min(size, room)
 	}
-	in.pay = min(have, size-head)
+	in.pay = min(have, size-head) // never so short as to lose a header that is there
 	in.pad = size - head - in.pay
 	pl.out.payload = icmpHeader + size + in.extLen
 	pl.OutLen = pl.out.len(pl.To) + pl.out.payload
-	if in.ck >= 0 && in.ck+2 > in.pay {
-		in.ck = -1
-	}
-	if in.icmp >= 0 && in.pay == 0 {
-		in.icmp = -1
-	}
 }
 
 // rewriteError writes the ICMP error that icmpError planned, and gives where the

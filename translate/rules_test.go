@@ -311,6 +311,53 @@ func innerID(ip []byte) []byte {
 	return fix(ip)
 }
 
+// TestUDPChecksumZero finds payloads whose checksum becomes zero, which must be
+// sent as 0xffff (RFC 768).
+func TestUDPChecksumZero(t *testing.T) {
+	// with puts a word into the datagram so that its checksum under ip becomes 0.
+	with := func(make func([]byte) []byte) []byte {
+		l4 := udp(20)
+		l4[18], l4[19] = 0, 0
+		p := make(l4)
+		v, _ := look(p)
+		at := v.checksumField()
+		// The sum without the word is ^checksum; the word brings it to 0xffff.
+		binary.BigEndian.PutUint16(l4[18:], binary.BigEndian.Uint16(p[at:]))
+		return make(l4)
+	}
+	to4 := with(func(l4 []byte) []byte { return v4(vmA4, server, 17, l4, ttl(63)) })
+	from6 := v6(vmA6, server6, 17, to4[20:])
+	to6 := with(func(l4 []byte) []byte { return v6(server6, vmA6, 17, l4, ttl(63)) })
+	from4 := v4(server, vmA4, 17, to6[40:])
+	if to4[26] != 0xff || to4[27] != 0xff || to6[46] != 0xff || to6[47] != 0xff {
+		t.Fatal("the packets are not what they should be")
+	}
+	quote := v6(vmA6, server6, 17, with(func(l4 []byte) []byte { return v6(vmA6, server6, 17, l4) })[40:])
+	runAll(t, []expect{
+		{name: "6_to_4", in: from6, verdict: Forward, out: to4},
+		{name: "4_to_6", in: from4, verdict: Forward, out: to6},
+		{name: "4_to_6_computed", in: broken(from4, 26, 0, 27, 0), verdict: Forward, out: to6},
+		{name: "4_to_6_inner", in: v4(server, vmA4, 1, icmpMessage(11, 0, 0, v4(vmA4, server, 17, quote[40:]))), verdict: Forward,
+			out: v6(server6, vmA6, 58, icmpMessage(3, 0, 0, quote), ttl(63))},
+	})
+	// And in a packet that is cut up after hardware left it unfinished.
+	long := make([]byte, 3000)
+	copy(long, udp(2998))
+	binary.BigEndian.PutUint16(long[4:], 3000)
+	p := v6(server6, vmA6, 17, long, ttl(63))
+	copy(long[2998:], p[46:48])
+	p = v6(server6, vmA6, 17, long, ttl(63))
+	in := v4(server, vmA4, 17, long)
+	v, _ := look(in)
+	binary.BigEndian.PutUint16(in[26:], v.pseudoSum())
+	r := run(t, mustNew(t, usual()), fixHeader(in), Meta{PartialChecksum: true}, 1500, 1500)
+	if r.verdict != Split || !bytes.Equal(r.out[48:], p[40:]) || p[46] != 0xff {
+		t.Errorf("%v: %x, want %x", r.verdict, r.out[48:60], p[40:52])
+	}
+}
+
+func fixHeader(p []byte) []byte { return withID(p, p) }
+
 func TestMeta(t *testing.T) {
 	partial := func(p []byte) []byte {
 		v, _ := look(p)
