@@ -172,8 +172,8 @@ func TestHosts(t *testing.T) {
 	const n = 20000
 	list := make([]EAM, n)
 	for i := range list {
-		a, v := benchHost(uint64(i))
-		v = 20<<24 | uint32(i)<<8 | uint32(a.lo)&0xff
+		a, _ := benchHost(uint64(i))
+		v := 20<<24 | uint32(i)<<8 | uint32(a.lo)&0xff
 		if i%3 == 0 {
 			a.lo = 1 // the same interface identifier in many networks
 			a.hi = 0x20010db9_00000000 | uint64(i)

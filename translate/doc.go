@@ -40,6 +40,9 @@
 // rules. The fast path is only a short cut: both give the same bytes for every
 // packet, which a fuzz target checks.
 //
+// With very many mappings, Locate and Fetch bring those of a whole batch into the
+// cache before Decide looks at the first packet.
+//
 // # Sources
 //
 //   - RFC 7915: IP/ICMP translation algorithm
