@@ -172,6 +172,15 @@ func verifyError(in, out view, fail func(string, ...any)) {
 	// that fits, and note whether it is whole.
 	q := bytes.Clone(quote)
 	old := in.ip[in.l4+8:]
+	given := int(in.ip[in.l4+5]) * 4
+	if typ := in.ip[in.l4]; in.v6 {
+		if given = int(in.ip[in.l4+4]) * 8; typ != 1 && typ != 3 {
+			given = 0
+		}
+	}
+	if given > 0 && given <= len(old) {
+		old = old[:given]
+	}
 	head, total := 40, 40+int(binary.BigEndian.Uint16(q[4:]))
 	if !out.v6 {
 		if slowSum(q[:20]) != 0xffff {
