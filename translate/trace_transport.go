@@ -29,6 +29,8 @@ func (r *tracer) transport(v Verdict) {
 			ICMPName(h.fam, r.p[h.l4], 0), ICMPName(pl.To, pl.icmp, 0), r.checksum(fmt.Sprintf("the checksum of %s", to)))
 	case pl.full:
 		r.say("transport", r.section("4.5", "5.5"), "UDP without a checksum, which IPv6 demands: computed over all %d bytes", pl.sumLen)
+	case pl.ck == 0 && h.proto == protoUDP:
+		r.say("transport", "RFC 768", "UDP without a checksum, which IPv4 allows: it stays without")
 	case pl.ck == 0:
 		r.say("transport", r.section("4.5", "5.5"), "%s passes as it is: no checksum is known to cover the addresses", name)
 	default:

@@ -2,6 +2,7 @@
 //
 //	isthmus run -c FILE   forward packets until SIGTERM or Ctrl-C
 //	isthmus check -c FILE say what is wrong with a configuration, and what it would do
+//	isthmus explain       say what becomes of a packet, and why
 //	isthmus status        ask the running one how it is doing
 //	isthmus demo          show it at work in network namespaces
 //	isthmus version       say which isthmus this is
@@ -70,7 +71,7 @@ everything that the kernel routes.`,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newDemoCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newExplainCommand(), newDemoCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
 		c.Args = checkedArguments(c.Args)
 	}
