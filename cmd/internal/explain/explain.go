@@ -71,8 +71,8 @@ type Packet struct {
 	Fields []Field `json:"fields"`
 }
 
-func newPacket(p []byte) Packet {
-	return Packet{len(p), hex.EncodeToString(p), packettext.Format(p), fields(p, "", false)}
+func newPacket(p []byte, partial bool) Packet {
+	return Packet{len(p), hex.EncodeToString(p), packettext.Format(p), dissect(p, partial)}
 }
 
 // Sources of our own ICMP errors where neither the configuration nor Own names
@@ -103,7 +103,7 @@ func Explain(in Input, o Options) (*Report, error) {
 	if o.Complete && translate.CompleteChecksum(p) {
 		r.Notes = append(r.Notes, `the port completed its partial checksum (checksum = "complete")`)
 	}
-	r.Before = newPacket(append([]byte{}, p...))
+	r.Before = newPacket(p, o.Meta.PartialChecksum)
 	for _, s := range tr.Trace(p, o.Meta, o.MTUIn, o.MTUOut) {
 		step := Step{Topic: s.Topic, Text: s.Text, Section: s.Section}
 		if s.Verdict != translate.Forward {
@@ -124,15 +124,17 @@ func Explain(in Input, o Options) (*Report, error) {
 	switch v.Action() {
 	case translate.Emit:
 		at, n := tr.Rewrite(&plan, translate.NewState(1), buf, start)
-		r.after(buf[at : at+n])
+		after := newPacket(buf[at:at+n], o.Meta.PartialChecksum)
+		r.After = &after
 	case translate.Cut:
 		at, n := tr.Rewrite(&plan, translate.NewState(1), buf, start)
-		r.after(buf[at : at+n])
+		after := newPacket(buf[at:at+n], false)
+		r.After = &after
 		part := make([]byte, n)
 		for more := true; more; {
 			var k int
 			k, more = plan.Split(buf[at:at+n], part)
-			r.Fragments = append(r.Fragments, newPacket(append([]byte{}, part[:k]...)))
+			r.Fragments = append(r.Fragments, newPacket(part[:k], false))
 			r.event(router.FragmentSent)
 		}
 	case translate.Answer:
@@ -145,11 +147,6 @@ func Explain(in Input, o Options) (*Report, error) {
 		}
 	}
 	return r, nil
-}
-
-func (r *Report) after(p []byte) {
-	after := newPacket(append([]byte{}, p...))
-	r.After = &after
 }
 
 // answer builds the ICMP error about the untouched packet.
@@ -170,7 +167,7 @@ func (r *Report) answer(tr *translate.Translator, plan *translate.Plan, buf []by
 		return
 	}
 	r.event(router.ErrorSent)
-	e := newPacket(append([]byte{}, buf[at:at+n]...))
+	e := newPacket(buf[at:at+n], false)
 	r.Error = &e
 	named := plan.From == translate.V4 && (four || len(o.Config.ICMPSource4) > 0) || plan.From == translate.V6 && (six || len(o.Config.ICMPSource6) > 0)
 	if !named {

@@ -16,10 +16,20 @@ type Field struct {
 	Value string `json:"value"`
 }
 
-// fields takes a packet apart as far as it goes. prefix is put before names, for
-// the packet inside an ICMP error.
-func fields(p []byte, prefix string, quoted bool) []Field {
-	d := &dissector{prefix: prefix, quoted: quoted, all: p}
+// dissect takes a packet apart as far as it goes. partial: its transport checksum
+// is for hardware to complete.
+func dissect(p []byte, partial bool) []Field {
+	return (&dissector{partial: partial}).packet(p)
+}
+
+type dissector struct {
+	prefix  string // before names: what it is inside of
+	quoted  bool   // inside an ICMP error, where what is cut off is no fault
+	partial bool
+	out     []Field
+}
+
+func (d *dissector) packet(p []byte) []Field {
 	switch {
 	case len(p) >= 20 && p[0]>>4 == 4:
 		d.v4(p)
@@ -29,13 +39,6 @@ func fields(p []byte, prefix string, quoted bool) []Field {
 		d.add("bytes", "%d, no whole IP header: %x", len(p), p[:min(len(p), 40)])
 	}
 	return d.out
-}
-
-type dissector struct {
-	prefix string
-	quoted bool // what is cut off, and so can't be summed up, is no fault
-	all    []byte
-	out    []Field
 }
 
 func (d *dissector) add(name, format string, args ...any) {
@@ -192,6 +195,8 @@ func (d *dissector) transport(f translate.Family, proto uint8, b, pseudo []byte,
 		d.add("checksum", "0x%04x", field)
 	case proto == 17 && field == 0:
 		d.add("checksum", "none")
+	case d.partial:
+		d.add("checksum", "0x%04x, partial", field)
 	case proto == 136:
 		d.add("checksum", "0x%04x", field) // covers what its header says
 	case proto == 1:
@@ -239,5 +244,6 @@ func (d *dissector) icmp(f translate.Family, b []byte) {
 		d.add("payload", "%d bytes", len(quote))
 		return
 	}
-	d.out = append(d.out, fields(quote, "> ", true)...)
+	inside := dissector{prefix: "> ", quoted: true}
+	d.out = append(d.out, inside.packet(quote)...)
 }

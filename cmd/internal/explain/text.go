@@ -10,7 +10,7 @@ import (
 // The page: 80 columns, names in a column of their own.
 const (
 	width = 79
-	names = 17 // a step's or field's name, indentation included
+	names = 18 // a step's or field's name, indentation included
 	half  = (width - names - 2) / 2
 )
 
@@ -72,7 +72,7 @@ func (p *page) intro(r *Report) {
 		}
 		return fmt.Sprint(n)
 	}
-	p.row("MTU", fmt.Sprintf("%s of the link it comes by, %s of the link it leaves by", mtu(r.MTUIn), mtu(r.MTUOut)), "", "")
+	p.row("MTU", fmt.Sprintf("in %s, out %s", mtu(r.MTUIn), mtu(r.MTUOut)), "", "")
 }
 
 func (p *page) verdict(r *Report) {
