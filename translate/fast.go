@@ -100,6 +100,9 @@ plain:
 			s = plus(s, bias+uint64(pl.icmp)<<8-uint64(h[40])<<8-uint64(payload)-protoICMP6-uint64(src)-uint64(dst))
 			pl.ck = header6Len + 2
 			pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(h[42:]))))
+			if pl.check == 0 && pl.icmp == icmp4EchoReply {
+				break plain // it may be all zeros, see fixZero
+			}
 		default:
 			break plain
 		}
@@ -163,7 +166,7 @@ func (t *Translator) Fetch(at []uint32) (sum uint32) {
 	return sum
 }
 
-// Large tells whether there are so many mappings that Touch is worth its while.
+// Large tells whether there are so many mappings that Fetch is worth its while.
 func (t *Translator) Large() bool { return len(t.table.lines) > largeTable }
 
 // largeTable is in cache lines: 4 MB, more than a core's own cache.

@@ -75,7 +75,7 @@ func (t *Translator) icmpError(pl *Plan, h *parsed, p []byte) Verdict {
 	if v != Forward {
 		return innerVerdict(v)
 	}
-	if v := t.innerAddresses(pl, &q); v != Forward {
+	if v := t.innerAddresses(pl, h, &q); v != Forward {
 		return v
 	}
 	if v := innerTransport(pl, &q, quote); v != Forward {
@@ -129,18 +129,19 @@ func innerVerdict(v Verdict) Verdict {
 }
 
 // innerAddresses translates the quoted addresses. The source is the node that
-// the error goes to, the destination the one it sent to.
-func (t *Translator) innerAddresses(pl *Plan, q *parsed) Verdict {
+// the error goes to, so it is translated as a destination is; the destination
+// is the one it sent to, so it is translated as a source is.
+func (t *Translator) innerAddresses(pl *Plan, h, q *parsed) Verdict {
 	in := &pl.inner
 	in.header = q.header
 	if pl.From == V4 {
 		var v Verdict
-		if in.src, v = t.inner6(q.src.v4(), false); v != Forward {
+		if in.src, v = t.inner6(q.src.v4(), t.network, false); v != Forward {
 			return v
 		}
 		// With simple hairpinning the destination may be a mapped node, which
 		// the sender knows under pool6 (RFC 7757 4.2.1).
-		in.dst, v = t.inner6(q.dst.v4(), t.simple && len(t.pools) > 0)
+		in.dst, v = t.inner6(q.dst.v4(), nil, t.simple && len(t.pools) > 0)
 		return v
 	}
 	src, v := t.inner4(q.src)
@@ -152,11 +153,13 @@ func (t *Translator) innerAddresses(pl *Plan, q *parsed) Verdict {
 		return v
 	}
 	in.src, in.dst = from4(src), from4(dst)
-	if pl.To == V6 { // RFC 7757 4.2.2
-		if in.src, v = t.inner6(src, false); v != Forward {
+	if pl.To == V6 {
+		// RFC 7757 4.2.2: what the error came to is what the sender was shown as,
+		// under the prefix that it had sent to.
+		if in.src, v = t.inner6(src, t.network, false); v != Forward {
 			return v
 		}
-		in.dst, v = t.inner6(dst, true)
+		in.dst, v = t.inner6(dst, t.poolOf(h.dst), true)
 	}
 	return v
 }
@@ -176,7 +179,9 @@ func (t *Translator) inner4(a addr) (uint32, Verdict) {
 	return v, Forward
 }
 
-func (t *Translator) inner6(v uint32, poolOnly bool) (addr, Verdict) {
+// inner6 takes the mapping of v, unless poolOnly, or else puts it under the pool
+// via, nil for the one that sources are shown under.
+func (t *Translator) inner6(v uint32, via *pool, poolOnly bool) (addr, Verdict) {
 	if !poolOnly && t.class[v>>16]&classEAM != 0 {
 		if a, ok := t.table.to6(v); ok {
 			return a, Forward
@@ -185,10 +190,13 @@ func (t *Translator) inner6(v uint32, poolOnly bool) (addr, Verdict) {
 	if len(t.pools) == 0 {
 		return addr{}, InnerNoMapping
 	}
-	if t.bannedUnder(&t.pools[0], v) {
+	if via == nil {
+		via = &t.pools[0]
+	}
+	if t.bannedUnder(via, v) {
 		return addr{}, InnerPrivate
 	}
-	return t.pools[0].embed(v), Forward
+	return via.embed(v), Forward
 }
 
 // innerTransport plans the quoted transport header, of which any part may be
@@ -303,6 +311,9 @@ func (pl *Plan) rewriteError(s *State, buf []byte, start int) (msg, end int) {
 	if in.ck >= 0 {
 		patch(buf[pay+in.ck:], in.delta, 0xffff, in.udp)
 	}
+	if in.icmp == icmp4EchoReply && in.ck >= 0 {
+		fixZero(buf[pay : pay+in.pay])
+	}
 	if in.flags&generateID != 0 {
 		in.id = s.next()
 	}
@@ -340,4 +351,20 @@ func patch(b []byte, delta, invert uint16, udp bool) {
 		c = 0xffff
 	}
 	binary.BigEndian.PutUint16(b, c)
+}
+
+// fixZero gives an ICMPv4 message its checksum if updating made it 0 and
+// everything else in it is 0 too: an echo reply without a pseudo-header is the
+// one message that can be. The sum of nothing but zeros is 0, not 0xffff, which
+// only adding up tells apart (RFC 1071 2, RFC 1624 3).
+func fixZero(msg []byte) {
+	if binary.BigEndian.Uint16(msg[2:]) != 0 || msg[0] != icmp4EchoReply {
+		return
+	}
+	for _, b := range msg {
+		if b != 0 {
+			return
+		}
+	}
+	msg[2], msg[3] = 0xff, 0xff
 }

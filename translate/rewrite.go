@@ -63,6 +63,9 @@ func (pl *Plan) rewrite(s *State, buf []byte, start int) (newStart, n int) {
 		if pl.ck != 0 {
 			patch(buf[start+pl.ck:], pl.delta, pl.invert, pl.udp)
 		}
+		if pl.kind == kindEcho && pl.invert != 0 {
+			fixZero(buf[l4:end])
+		}
 	}
 	if pl.Verdict == Split && pl.invert == 0 && pl.ck != 0 {
 		// Hardware can't complete a checksum whose payload is in other packets.

@@ -27,7 +27,8 @@ func (t *Translator) finish(pl *Plan, h *parsed, p []byte, m Meta) Verdict {
 	if pl.kind != kindError {
 		pl.OutLen = o.len(pl.To) + o.payload
 	}
-	if pl.OutLen > maxPacket4 && (pl.To == V4 || pl.From == V6) {
+	// Even between two IPv6 nodes, a packet goes by way of IPv4.
+	if pl.From == V6 && header4Len+o.payload > maxPacket4 {
 		return pl.end(TooLong)
 	}
 	pl.wire = pl.OutLen

@@ -10,9 +10,9 @@ import (
 // TestTwin holds translator and twin against each other over packets of every
 // kind, and makes sure that the packets reach every verdict.
 func TestTwin(t *testing.T) {
-	n := 60000
+	n := 300000
 	if testing.Short() {
-		n = 6000
+		n = 30000
 	}
 	pairs := newPairs(t)
 	var seen [translate.NumVerdicts]int

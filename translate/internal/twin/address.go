@@ -148,6 +148,9 @@ func (w *work) eam6to4(v6 netip.Addr) (netip.Addr, bool) {
 func (w *work) routerSource(pool []netip.Prefix) netip.Addr {
 	w.res.UsedSource = true
 	a := w.in.Chosen.Source
+	if a.Is6() && len(pool) > 0 && pool[0].Addr().Is4() && w.via.IsValid() {
+		a = extract(w.via, a) // hairpinning shows it so
+	}
 	for _, p := range pool {
 		if !p.Contains(a) {
 			continue

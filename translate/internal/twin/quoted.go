@@ -80,12 +80,15 @@ func (w *work) quotedAddresses(h header) (src, dst netip.Addr, v translate.Verdi
 		return src, dst, v
 	}
 	// RFC 7757 4.2.2: a mapped node, which had sent to another one's address under
-	// the translation prefix.
+	// the translation prefix. It was shown to that one under the same prefix, to
+	// which the error now came.
 	if src, v = w.quotedNode(src); v != translate.Forward {
 		return src, dst, v
 	}
-	dst, v = w.quotedPeer(dst, true)
-	return src, dst, v
+	if w.banned(w.via, dst) {
+		return src, dst, translate.InnerPrivate
+	}
+	return src, Embed(w.via, dst), translate.Forward
 }
 
 // quotedNode is the node that the error goes to.

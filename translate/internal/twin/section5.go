@@ -35,6 +35,7 @@ func (w *work) section5() translate.Verdict {
 	if v != translate.Forward {
 		return v
 	}
+	w.via = via
 	src, v := w.source6()
 	if v != translate.Forward {
 		return v

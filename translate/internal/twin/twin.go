@@ -57,10 +57,11 @@ type work struct {
 	res  Result
 	old  header
 	new  header
-	bad  uint32 // pointer or MTU of an error of ours
-	body []byte // the new payload
-	icmp bool   // body is a translated ICMP error
-	wire int    // bytes of one packet on the wire
+	bad  uint32       // pointer or MTU of an error of ours
+	body []byte       // the new payload
+	via  netip.Prefix // from IPv6: the prefix that the destination is under
+	icmp bool         // body is a translated ICMP error
+	wire int          // bytes of one packet on the wire
 	// A checksum that hardware shall complete is at body[partial:]; -1: none.
 	partial    int
 	partialUDP bool
