@@ -45,3 +45,7 @@ func CompleteChecksum(p []byte) bool {
 	binary.BigEndian.PutUint16(field, full)
 	return true
 }
+
+// Sum adds up b as big-endian 16-bit words in one's complement arithmetic, an odd
+// last byte padded with zero (RFC 1071).
+func Sum(b []byte) uint16 { return sum(b) }

@@ -49,9 +49,16 @@ const (
 	// ringSize is the number of descriptors of the receive and transmit
 	// ring of one queue; the fill and completion ring have twice as many.
 	ringSize = 2048
-	// kernelFrames is the number of frames of the TUN port of one worker.
-	// A packet is written before the next batch is read, so two batches do.
-	kernelFrames = 2 * batchSize
+	// kernelBatch is how many packets are read from the kernel before they
+	// are sent on. Each costs a system call whatever the batch, and one after
+	// the other they all use the same 64 KB, which stay in the cache.
+	kernelBatch = 1
+	// kernelFrames is the number of frames of the TUN port of one worker: for
+	// what was read, its segments, and their fragments, one at a time.
+	kernelFrames = 8
+	// maxSuperpacket is more than the kernel ever hands over at once: an
+	// IPv6 header and the largest payload that its length field can tell.
+	maxSuperpacket = 40 + 1<<16
 	// maxWorkers bounds the workers of the kernel path alone.
 	maxKernelWorkers = 8
 )

@@ -3,6 +3,7 @@ package router
 import (
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/xsk"
+	"aarch64.com/isthmus/xsk/tun"
 )
 
 // batchSize is how many frames a worker takes from a port at once.
@@ -17,6 +18,7 @@ type frame struct {
 	addr  uint64 // of buf in pool
 	pool  *pool
 	meta  translate.Meta
+	hdr   tun.Header // of a packet from the kernel; zero: the packet is what it looks like
 }
 
 func (f *frame) packet() []byte { return f.buf[f.start : f.start+f.n] }
@@ -59,7 +61,7 @@ func (p *pool) get(f *frame) bool {
 		p.free = p.free[:last]
 		f.buf = p.plain[addr : addr+uint64(p.chunk) : addr+uint64(p.chunk)]
 	}
-	f.addr, f.pool, f.start, f.n, f.meta = addr, p, frameStart, 0, translate.Meta{}
+	f.addr, f.pool, f.start, f.n, f.meta, f.hdr = addr, p, frameStart, 0, translate.Meta{}, tun.Header{}
 	return true
 }
 

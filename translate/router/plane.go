@@ -164,7 +164,7 @@ func (r *Router) newWorker(id int, p *plane) (*worker, error) {
 	w := &worker{
 		id: id, shared: &r.shared, wakeup: fd, answers: make(chan WorkerStats, 1),
 		wire:   make([]*wirePort, len(p.programs)),
-		kernel: &kernelPort{queue: r.tun.Queue(id), raw: r.raw, pool: newPlainPool(kernelFrames, frameStart+1<<16)},
+		kernel: &kernelPort{queue: r.tun.Queue(id), raw: r.raw, pool: newPlainPool(kernelFrames, frameStart+maxSuperpacket)},
 		state:  translate.NewState(rand.Uint64()),
 		limit:  newBucket(r.config.ErrorRate, r.config.ErrorBurst, time.Now()),
 		polled: []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(r.tun.Queue(id).FD()), Events: unix.POLLIN}},

@@ -32,9 +32,10 @@ type wirePort struct {
 	down     error // why the socket can't send for good
 }
 
-// holds tells whether the packet fits into a frame of this port's memory.
-func (p *wirePort) holds(f *frame) bool {
-	return f.pool == p.pool || f.n <= p.pool.umem.ChunkSize()-frameStart
+// holds tells whether a packet of n bytes in f fits into a frame of this port's
+// memory.
+func (p *wirePort) holds(f *frame, n int) bool {
+	return f.pool == p.pool || n <= p.pool.umem.ChunkSize()-frameStart
 }
 
 // recv takes up to batchSize packets. Frames without an IP packet are counted
@@ -58,7 +59,7 @@ func (p *wirePort) recv(batch []frame, reasons *[NumReasons]uint64) []frame {
 		if p.complete {
 			translate.CompleteChecksum(f.packet())
 		}
-		f.meta.PartialChecksum, f.meta.SegmentSize = false, 0
+		f.meta, f.hdr = translate.Meta{}, tun.Header{}
 		p.count.RxPackets++
 		p.count.RxBytes += uint64(f.n)
 		n++
@@ -70,6 +71,7 @@ func (p *wirePort) recv(batch []frame, reasons *[NumReasons]uint64) []frame {
 // memory is copied, which a fast setup avoids by sharing one UMEM; it must fit
 // (see holds).
 func (p *wirePort) send(f *frame, hop *nexthop.Hop, reasons *[NumReasons]uint64) {
+	f.complete()
 	if f.pool != p.pool {
 		var own frame
 		if !p.pool.get(&own) {
@@ -143,9 +145,6 @@ type kernelPort struct {
 	down  error
 }
 
-// plain is the virtio-net header of a packet that is what it looks like.
-var plain tun.Header
-
 // recv reads packets until the queue is empty or the batch full.
 func (p *kernelPort) recv(batch []frame, reasons *[NumReasons]uint64) []frame {
 	n := 0
@@ -161,8 +160,7 @@ func (p *kernelPort) recv(batch []frame, reasons *[NumReasons]uint64) []frame {
 			break
 		}
 		f.n = size
-		f.meta.PartialChecksum = hdr.Flags&tun.FlagNeedsChecksum != 0
-		f.meta.SegmentSize = hdr.SegmentSize
+		f.setMeta(hdr)
 		p.count.RxPackets++
 		p.count.RxBytes += uint64(size)
 		n++
@@ -172,7 +170,7 @@ func (p *kernelPort) recv(batch []frame, reasons *[NumReasons]uint64) []frame {
 
 // send writes the packet to the kernel and releases its frame.
 func (p *kernelPort) send(f *frame, reasons *[NumReasons]uint64) {
-	if err := p.queue.Write(f.buf, f.start, f.n, &plain); err != nil {
+	if err := p.queue.Write(f.buf, f.start, f.n, &f.hdr); err != nil {
 		p.fail(err, reasons)
 	} else {
 		p.count.TxPackets++

@@ -21,6 +21,7 @@ const (
 	ErrorLimited
 	ErrorForbidden
 	FragmentSent
+	SegmentSent
 	LoopedBack
 	NumReasons
 )
@@ -48,6 +49,7 @@ var reasons = [NumReasons]ReasonInfo{
 	ErrorLimited:   {"icmp_error_limited", true, "An ICMP error was due, but the rate limit held it back (RFC 4443 section 2.4(f), RFC 1812 section 4.3.2.8)."},
 	ErrorForbidden: {"icmp_error_forbidden", true, "An ICMP error was due, but must not be sent about this packet (RFC 4443 section 2.4(e), RFC 1122 section 3.2.2)."},
 	FragmentSent:   {"fragment_sent", false, "A fragment that the translator made went out."},
+	SegmentSent:    {"segment_sent", false, "A segment of a superpacket went out by an AF_XDP port, cut in user space."},
 	LoopedBack:     {"looped_back", true, "The kernel routed a packet to the TUN device that is not for the translator; giving it back would loop."},
 }
 

@@ -65,7 +65,7 @@ func Open(c Config) (r *Router, err error) {
 	if err != nil {
 		return r, err
 	}
-	if r.tun, err = tun.Open(tun.Config{Name: c.Kernel.Interface, Queues: workers}); err != nil {
+	if r.tun, err = tun.Open(tun.Config{Name: c.Kernel.Interface, Queues: workers, Offload: true}); err != nil {
 		return r, err
 	}
 	if r.raw, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router/nexthop"
+	"aarch64.com/isthmus/xsk/tun"
 )
 
 // idleRounds is how often a worker looks at its empty rings before it sleeps
@@ -92,7 +93,7 @@ func (w *worker) step() int {
 		w.forward(tr, hops, got, p.mtu, false)
 		n += len(got)
 	}
-	got := w.kernel.recv(w.batch[:], &w.reasons)
+	got := w.kernel.recv(w.batch[:kernelBatch], &w.reasons)
 	w.forward(tr, hops, got, unknownMTU, true)
 	n += len(got)
 	for _, p := range w.wire {
@@ -110,6 +111,9 @@ func (w *worker) step() int {
 // given MTU and sends it on its way. Every frame is released or handed over.
 func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []frame, mtu int, fromKernel bool) {
 	plan := &w.plan
+	if tr.Large() {
+		w.fetch(tr, batch)
+	}
 	for i := range batch {
 		f := &batch[i]
 		v := tr.Decide(plan, f.packet(), f.meta)
@@ -124,13 +128,19 @@ func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []
 				v = tr.Fit(plan, mtu, hopMTU)
 			}
 		}
+		if v == translate.Superpacket && f.segmented() {
+			w.forwardSegments(tr, hops, f, mtu, fromKernel)
+			continue
+		}
 		w.verdicts[direction(plan.From)][v]++
 		switch v.Action() {
 		case translate.Emit:
 			f.start, f.n = tr.Rewrite(plan, w.state, f.buf, f.start)
+			f.translated(plan.OutLen-plan.Len, plan.To)
 			w.send(f, hop, hops)
 		case translate.Cut:
 			f.start, f.n = tr.Rewrite(plan, w.state, f.buf, f.start)
+			f.hdr = tun.Header{} // Rewrite has completed the checksum
 			w.split(f, hop, hops)
 		case translate.Answer:
 			w.answer(tr, hops, f)
@@ -140,6 +150,15 @@ func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []
 			f.release()
 		}
 	}
+}
+
+// fetch brings the batch's mappings into the cache, all at once.
+func (w *worker) fetch(tr *translate.Translator, batch []frame) {
+	var at [batchSize]uint32
+	for i := range batch {
+		at[i] = tr.Locate(batch[i].packet())
+	}
+	tr.Fetch(at[:len(batch)])
 }
 
 // direction is the index of counters by the family that came in.
@@ -153,8 +172,7 @@ func direction(f translate.Family) int {
 // send takes the frame over.
 func (w *worker) send(f *frame, hop *nexthop.Hop, hops *nexthop.Table) {
 	if hop.Kind == nexthop.Port {
-		if p := w.wire[hop.Port]; p != nil && p.holds(f) {
-			p.send(f, hop, &w.reasons)
+		if p := w.wire[hop.Port]; p != nil && w.sendWire(p, f, hop) {
 			return
 		}
 	}
@@ -169,6 +187,55 @@ func (w *worker) send(f *frame, hop *nexthop.Hop, hops *nexthop.Table) {
 	w.kernel.send(f, &w.reasons)
 }
 
+// sendWire sends by an AF_XDP port, a superpacket as its segments. It tells
+// whether it could; if not, the kernel can.
+func (w *worker) sendWire(p *wirePort, f *frame, hop *nexthop.Hop) bool {
+	if !f.segmented() {
+		if !p.holds(f, f.n) {
+			return false
+		}
+		p.send(f, hop, &w.reasons)
+		return true
+	}
+	s, ok := newSegments(f.packet(), &f.hdr)
+	if !ok || s.bytes() > p.pool.umem.ChunkSize()-frameStart {
+		return false
+	}
+	for more := true; more; {
+		var part frame
+		if !p.pool.get(&part) {
+			w.reasons[NoFrame]++
+			break
+		}
+		part.n, more = s.next(part.buf[part.start:])
+		w.reasons[SegmentSent]++
+		p.send(&part, hop, &w.reasons)
+	}
+	f.release()
+	return true
+}
+
+// forwardSegments cuts a superpacket that can't be translated as one, because
+// its segments need fragments or checksums of their own, and forwards them.
+func (w *worker) forwardSegments(tr *translate.Translator, hops *nexthop.Table, f *frame, mtu int, fromKernel bool) {
+	s, ok := newSegments(f.packet(), &f.hdr)
+	if !ok {
+		w.verdicts[direction(w.plan.From)][translate.Superpacket]++
+		f.release()
+		return
+	}
+	var part [1]frame
+	for more := true; more; {
+		if !f.pool.get(&part[0]) {
+			w.reasons[NoFrame]++
+			break
+		}
+		part[0].n, more = s.next(part[0].buf[part[0].start:])
+		w.forward(tr, hops, part[:], mtu, fromKernel)
+	}
+	f.release()
+}
+
 // isError4 tells an ICMPv4 error: only such packets have a source that is the
 // host's own, for want of a better one (RFC 7915 section 5.2, RFC 6791).
 func isError4(p []byte) bool {
@@ -179,7 +246,7 @@ func isError4(p []byte) bool {
 // 5.1.1), each in a frame of its own.
 func (w *worker) split(f *frame, hop *nexthop.Hop, hops *nexthop.Table) {
 	pool := w.kernel.pool
-	if hop.Kind == nexthop.Port && w.wire[hop.Port] != nil && w.wire[hop.Port].holds(f) {
+	if hop.Kind == nexthop.Port && w.wire[hop.Port] != nil && w.wire[hop.Port].holds(f, f.n) {
 		pool = w.wire[hop.Port].pool
 	}
 	for more := true; more; {

@@ -20,15 +20,19 @@ const MaxQueues = 256
 type Config struct {
 	Name   string // interface name, 1 to 15 bytes
 	Queues int    // 1 to MaxQueues
-	MTU    int    // bytes; 0: MaxMTU, so that the kernel never judges a packet's size before the translator does
+	// Offload lets the kernel hand over partial checksums and superpackets
+	// of up to 64 KB, as far as it can; see Device.Offload.
+	Offload bool
+	MTU     int // bytes; 0: MaxMTU, so that the kernel never judges a packet's size before the translator does
 }
 
 // Device is a TUN interface that exists as long as this process holds it.
 type Device struct {
-	name    string
-	ifindex int
-	mtu     int
-	queues  []*Queue
+	name     string
+	ifindex  int
+	mtu      int
+	queues   []*Queue
+	tcp, udp bool
 }
 
 // Queue is one queue of a Device: packets of one flow keep to one queue.
@@ -66,6 +70,12 @@ func Open(c Config) (*Device, error) {
 			return nil, fmt.Errorf("open queue %d of tun %s: %w", i, c.Name, err)
 		}
 		d.queues = append(d.queues, q)
+	}
+	if c.Offload {
+		if err := d.setOffload(); err != nil {
+			d.Close()
+			return nil, err
+		}
 	}
 	if err := d.configure(); err != nil {
 		d.Close()
@@ -114,6 +124,35 @@ func setUpQueue(fd int, name string, flags uint16) error {
 	}
 	return nil
 }
+
+// Offloads that a Device can take over from the kernel (linux/if_tun.h).
+const (
+	offloadTCP = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
+	offloadUDP = unix.TUN_F_USO4 | unix.TUN_F_USO6 // Linux 6.2
+)
+
+// setOffload lets the kernel hand over partial checksums and superpackets: all
+// that it knows to, or nothing.
+func (d *Device) setOffload() error {
+	for _, o := range []struct {
+		flags    int
+		tcp, udp bool
+	}{{offloadTCP | offloadUDP, true, true}, {offloadTCP, true, false}} {
+		err := unix.IoctlSetInt(d.queues[0].fd, unix.TUNSETOFFLOAD, o.flags)
+		if err == nil {
+			d.tcp, d.udp = o.tcp, o.udp
+			return nil
+		}
+		if !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("set offloads of tun %s: %w", d.name, err)
+		}
+	}
+	return nil
+}
+
+// Offload tells whether the kernel hands over TCP and UDP superpackets: the
+// reader of a queue must be ready for them and for partial checksums.
+func (d *Device) Offload() (tcp, udp bool) { return d.tcp, d.udp }
 
 func (d *Device) configure() error {
 	s, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
