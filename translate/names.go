@@ -9,6 +9,8 @@ func ProtocolName(p uint8) string {
 		return "Hop-by-Hop Options"
 	case protoICMP4:
 		return "ICMPv4"
+	case protoIGMP:
+		return "IGMP"
 	case protoTCP:
 		return "TCP"
 	case protoUDP:

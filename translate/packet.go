@@ -62,6 +62,7 @@ const (
 const (
 	protoHopByHop     = 0
 	protoICMP4        = 1
+	protoIGMP         = 2
 	protoTCP          = 6
 	protoUDP          = 17
 	protoDCCP         = 33

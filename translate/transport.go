@@ -84,6 +84,8 @@ func (t *Translator) transport(pl *Plan, h *parsed, p []byte, m Meta) Verdict {
 		switch h.proto {
 		case protoHopByHop, protoRouting, protoFragment, protoDestinations:
 			return Protocol4
+		case protoIGMP:
+			return IGMP4
 		}
 	}
 	if h.offset != 0 {

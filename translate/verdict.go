@@ -76,6 +76,7 @@ const (
 	// Transport.
 	Protocol4
 	Protocol6
+	IGMP4
 	ShortTransport
 	TinyFragment
 	FragmentedICMP
@@ -176,6 +177,7 @@ var verdicts = [NumVerdicts]entry{
 
 	Protocol4:       {Info: Info{"protocol4", "RFC 7915 4.1", Drop, "An IPv4 protocol number that would become an IPv6 header (0, 43, 44, 58, 60)."}},
 	Protocol6:       {Info: Info{"protocol6", "RFC 7915 5.1", Drop, "ICMPv4 inside IPv6 would become a real ICMPv4 message."}},
+	IGMP4:           {Info: Info{"igmp4", "RFC 7915 4.2", Drop, "IGMP: for one link only."}},
 	ShortTransport:  {Info: Info{"short_transport", "RFC 9293 3.1, RFC 768, RFC 792, RFC 4443 2.1", Drop, "The packet ends before its transport header does."}},
 	TinyFragment:    {Info: Info{"tiny_fragment", "RFC 1858 3, RFC 7112 5", Drop, "A first fragment without the whole transport header."}},
 	FragmentedICMP:  {Info: Info{"fragmented_icmp", "RFC 7915 1.2", Drop, "A fragmented ICMP message: its checksum can't be translated."}},

@@ -36,6 +36,10 @@ func (w *work) transport(l4 []byte) translate.Verdict {
 	switch {
 	case h.version == 4 && (h.proto == 0 || h.proto == 43 || h.proto == 44 || h.proto == 58 || h.proto == 60):
 		return translate.Protocol4
+	case h.version == 4 && h.proto == 2:
+		// "all the "normal" IGMP messages are single-hop messages and SHOULD be
+		// silently dropped by the translator."
+		return translate.IGMP4
 	case h.version == 6 && h.proto == 1:
 		return translate.Protocol6
 	case h.proto == 1 || h.proto == 58:
