@@ -40,10 +40,8 @@ func routerConfig(c *config.Config) router.Config {
 	out := router.Config{
 		Translate: c.Translate(),
 		Kernel:    router.KernelConfig{Interface: c.Router.Kernel.Interface},
-
-		ErrorRate:  c.Router.ICMPErrorRate,
-		ErrorBurst: max(1, c.Router.ICMPErrorRate/2),
 	}
+	out.ErrorRate, out.ErrorBurst = errorLimit(c.Router.ICMPErrorRate)
 	for _, p := range c.Router.Ports {
 		out.Ports = append(out.Ports, router.PortConfig{
 			Interface:         p.Interface,
@@ -55,4 +53,13 @@ func routerConfig(c *config.Config) router.Config {
 		})
 	}
 	return out
+}
+
+// errorLimit is the router's limit of a number of ICMP errors per second. The
+// router's 0 is its default, and less than that is none.
+func errorLimit(perSecond int) (rate, burst int) {
+	if perSecond == 0 {
+		return -1, -1
+	}
+	return perSecond, max(1, perSecond/2)
 }

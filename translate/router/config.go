@@ -15,7 +15,7 @@ type Config struct {
 	OwnAddress bool
 
 	// ErrorRate and ErrorBurst bound the ICMP errors of our own, per worker:
-	// errors per second, and how many at once. 0: 100 and 50.
+	// errors per second, and how many at once. 0: 100 and 50; less: none.
 	ErrorRate, ErrorBurst int
 
 	// Log receives one line per event that an operator wants to know about;

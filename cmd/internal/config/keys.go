@@ -114,9 +114,9 @@ var language = []section{
 				},
 			},
 			{
-				name: "icmp_error_rate", typ: "integer, 1 to 1000000", def: `100`, example: `1000`, restart: true,
-				doc: "How many ICMP errors of its own each worker sends per second, with half a second's worth at once (RFC 4443 section 2.4(f), RFC 1812 section 4.3.2.8). Those held back are counted.",
-				set: func(c *Config, v value) { v.integer(&c.Router.ICMPErrorRate, 1, 1_000_000) },
+				name: "icmp_error_rate", typ: "integer, 0 to 1000000", def: `100`, example: `1000`, restart: true,
+				doc: "How many ICMP errors of its own each worker sends per second, with half a second's worth at once (RFC 4443 section 2.4(f), RFC 1812 section 4.3.2.8). Those held back are counted. 0: none is sent (RFC 7915 sections 4.4 and 5.4), and path MTU discovery through this host ends.",
+				set: func(c *Config, v value) { v.integer(&c.Router.ICMPErrorRate, 0, 1_000_000) },
 			},
 		},
 	},
