@@ -15,6 +15,9 @@
 // over prefixes, moves bits one by one, and adds checksums up over all bytes. It
 // takes only types from there (Config, Meta, Verdict), never code.
 //
+// Quotations are abridged, and not always to the letter: the RFC's own wording
+// decides.
+//
 // # What is left to the implementation
 //
 // The standards leave three things open: the identification of packets that
