@@ -66,6 +66,7 @@ const (
 	PrivateSource4
 	WellKnownSource6
 	NoMapping6
+	PoolExhausted6
 	NoMapping4
 	NoErrorSource4
 
@@ -169,6 +170,7 @@ var verdicts = [NumVerdicts]entry{
 	PrivateSource4:      {Info: Info{"private_source4", "RFC 6052 3.1", Drop, "A non-global IPv4 source can't be shown under the well-known prefix."}},
 	WellKnownSource6:    {Info: Info{"well_known_source6", "RFC 6052 3.3", Drop, "A source under the well-known prefix: only a network-specific prefix may hold IPv6 nodes."}},
 	NoMapping6:          {Info: Info{"no_mapping6", "RFC 7757 3.3.2", Answer, "No mapping and no pool6 prefix covers the IPv6 source."}, type6: icmp6Unreachable, code6: 5},
+	PoolExhausted6:      {Info: Info{"pool_exhausted6", "RFC 4443 3.1", Answer, "The IPv6 source has no IPv4 address yet, and there is none left for it: the pool, or its share of the pool, is used up."}, type6: icmp6Unreachable, code6: 1},
 	NoMapping4:          {Info: Info{"no_mapping4", "RFC 7757 3.3.1", Answer, "No mapping covers the IPv4 source, and there is no pool6 prefix."}, type4: icmp4Unreachable, code4: 13},
 	NoErrorSource4:      {Info: Info{"no_error_source4", "RFC 6791 3", Drop, "An ICMPv6 error of a router that has no mapping, and no pool of IPv4 sources is set."}},
 

@@ -2,6 +2,7 @@ package router
 
 import (
 	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/router/dynamic"
 	"aarch64.com/isthmus/xsk"
 )
 
@@ -10,6 +11,10 @@ type Config struct {
 	Translate translate.Config
 	Ports     []PortConfig // none: kernel path only
 	Kernel    KernelConfig
+
+	// Dynamic gives hosts without a mapping an address from a pool, if its
+	// Pool4 is set. Its Static is Translate.EAM, whatever it says.
+	Dynamic dynamic.Config
 
 	// OwnAddress lets packets through to the host's own IPv4 addresses.
 	OwnAddress bool

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/router/dynamic"
 	"aarch64.com/isthmus/translate/router/nexthop"
 	"aarch64.com/isthmus/xsk"
 	"aarch64.com/isthmus/xsk/tun"
@@ -37,8 +38,13 @@ type Router struct {
 	plane    *plane     // nil while there is none
 	past     []WorkerStats
 	rebuilds uint64
-	source   translate.Sources // own addresses that the translator was told
-	local4   []netip.Addr      // likewise
+
+	// translateMu guards config.Translate and what follows. A worker takes it
+	// for the first packet of a host, so nobody who holds it waits for one.
+	translateMu sync.Mutex
+	dynamic     *dynamic.Map      // nil: none
+	source      translate.Sources // own addresses that the translator was told
+	local4      []netip.Addr      // likewise
 }
 
 // Open makes the TUN device and its routes, attaches to the ports and prepares
@@ -84,6 +90,9 @@ func Open(c Config) (r *Router, err error) {
 	}
 	r.shared.hops = r.mirror.Table
 	r.shared.ownAddress = c.OwnAddress
+	if err = r.openDynamic(); err != nil {
+		return r, err
+	}
 	if r.routes, err = openRoutes(r.tun.Ifindex()); err != nil {
 		return r, err
 	}
@@ -147,27 +156,19 @@ func (r *Router) countWorkers() (int, error) {
 // Update replaces the translation tables: the next batch of every worker uses
 // them. After an error nothing has changed.
 func (r *Router) Update(c translate.Config) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.translateMu.Lock()
+	defer r.translateMu.Unlock()
 	return r.update(c)
 }
 
+// update is Update for holders of translateMu.
 func (r *Router) update(c translate.Config) error {
 	own, local := r.mirror.Table().Source(), r.mirror.Table().Local4()
-	effective := c
-	if !r.config.OwnAddress {
-		effective.Local4 = slices.Concat(c.Local4, local)
-	}
-	// RFC 6791 wants a pool; without one, an address of our own is what
-	// RFC 7915 section 5.2 leaves.
-	if len(effective.ICMPSource4) == 0 && own.V4 != [4]byte{} {
-		effective.ICMPSource4 = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4(own.V4), 32)}
-	}
-	tr, err := translate.New(effective)
+	tr, err := translate.New(r.effective(c, own, local))
 	if err != nil {
 		return err
 	}
-	mapped := mapped4(c.EAM)
+	mapped := r.mapped4(c.EAM)
 	// Packets must find the new tables before they are led to them, and the
 	// old ones as long as they are.
 	if err := r.routes.replace(append(c.Pool6[:len(c.Pool6):len(c.Pool6)], mapped...)); err != nil {
@@ -183,11 +184,32 @@ func (r *Router) update(c translate.Config) error {
 	return nil
 }
 
-// mapped4 is the IPv4 side of an EAM table, as few prefixes as possible.
-func mapped4(eam []translate.EAM) []netip.Prefix {
+// effective is a translator's whole Config: what was configured, the host's own
+// addresses, and the dynamic mappings.
+func (r *Router) effective(c translate.Config, own translate.Sources, local []netip.Addr) translate.Config {
+	if !r.config.OwnAddress {
+		c.Local4 = slices.Concat(c.Local4, local)
+	}
+	// RFC 6791 wants a pool; without one, an address of our own is what
+	// RFC 7915 section 5.2 leaves.
+	if len(c.ICMPSource4) == 0 && own.V4 != [4]byte{} {
+		c.ICMPSource4 = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4(own.V4), 32)}
+	}
+	if r.dynamic != nil {
+		c.EAM = slices.Concat(c.EAM, r.dynamic.Active())
+	}
+	return c
+}
+
+// mapped4 is the IPv4 side of the mappings, as few prefixes as possible: the EAM
+// table, and the whole pool for those still to come.
+func (r *Router) mapped4(eam []translate.EAM) []netip.Prefix {
 	out := make([]netip.Prefix, len(eam))
 	for i := range eam {
 		out[i] = eam[i].IPv4
+	}
+	if r.dynamic != nil {
+		out = append(out, r.dynamic.Pool())
 	}
 	return xsk.Aggregate(out)
 }
@@ -209,6 +231,7 @@ func (r *Router) Run(ctx context.Context) error {
 	mirrorEnded := make(chan error, 1)
 	go func() { mirrorEnded <- r.mirror.Run(ctx) }()
 	defer func() { cancel(); <-mirrorEnded }()
+	defer r.runDynamic(ctx, cancel)()
 
 	r.mu.Lock()
 	r.plane.start(ctx)
@@ -248,8 +271,8 @@ func (r *Router) Run(ctx context.Context) error {
 
 // refreshAddresses tells the translator when the host's own addresses change.
 func (r *Router) refreshAddresses() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.translateMu.Lock()
+	defer r.translateMu.Unlock()
 	t := r.mirror.Table()
 	if t.Source() == r.source && slices.Equal(t.Local4(), r.local4) {
 		return nil

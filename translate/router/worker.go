@@ -46,6 +46,9 @@ type worker struct {
 type shared struct {
 	translator atomic.Pointer[translate.Translator]
 	hops       func() *nexthop.Table
+	// learn is asked for mappings that packets lack, see Router.learn; nil:
+	// there are none to be had.
+	learn      func(*translate.Translator, translate.Verdict, []byte) (*translate.Translator, translate.Verdict)
 	ownAddress bool // packets to the host's own IPv4 addresses are let through
 }
 
@@ -117,6 +120,9 @@ func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []
 	for i := range batch {
 		f := &batch[i]
 		v := tr.Decide(plan, f.packet(), f.meta)
+		if w.shared.learn != nil && (v == translate.NoMapping6 || v == translate.NotOurs4) {
+			tr, v = w.learn(tr, f, v)
+		}
 		var hop *nexthop.Hop
 		if v.Action() == translate.Emit {
 			var hopMTU int
@@ -150,6 +156,17 @@ func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []
 			f.release()
 		}
 	}
+}
+
+// learn asks for a mapping that f's packet lacks, and decides again. It returns
+// the translator to go on with.
+func (w *worker) learn(tr *translate.Translator, f *frame, v translate.Verdict) (*translate.Translator, translate.Verdict) {
+	next, refused := w.shared.learn(tr, v, f.packet())
+	if next == nil {
+		w.plan.Verdict = refused
+		return tr, refused
+	}
+	return next, next.Decide(&w.plan, f.packet(), f.meta)
 }
 
 // fetch brings the batch's mappings into the cache, all at once.
