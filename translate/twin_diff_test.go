@@ -31,6 +31,9 @@ func TestTwin(t *testing.T) {
 		seen[o.verdict]++
 	}
 	for v, k := range seen {
+		if translate.Verdict(v) == translate.PoolExhausted6 {
+			continue // the router gives this one, to packets that got NoMapping6
+		}
 		t.Logf("%6d %v", k, translate.Verdict(v))
 		if k == 0 && !testing.Short() {
 			t.Errorf("no packet got the verdict %v", translate.Verdict(v))

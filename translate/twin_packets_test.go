@@ -99,7 +99,7 @@ func (r maker) some(n int) []byte {
 
 // packet makes an IP packet of a family; depth limits packets in ICMP errors.
 func (r maker) packet(v6 bool, src, dst netip.Addr, depth int) []byte {
-	proto := pick[byte](r, 6, 6, 17, 17, 1, 1, 2, 58, 58, 136, 33, 132, 47, 50, 51, 59, 0, 43, 44, 60, 255)
+	proto := pick[byte](r, 6, 6, 17, 17, 1, 1, 2, 58, 58, 136, 33, 132, 47, 50, 51, 59, 0, 43, 44, 60, 255, 2)
 	if v6 && proto == 1 && r.chance(90) {
 		proto = 58
 	} else if !v6 && proto == 58 && r.chance(90) {

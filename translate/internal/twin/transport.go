@@ -34,6 +34,11 @@ func (w *work) transport(l4 []byte) translate.Verdict {
 	// A header of the other family's ICMP would turn into the real thing, and
 	// protocol numbers that are extension headers in IPv6 would become some.
 	switch {
+	case h.version == 4 && h.proto == 2:
+		// RFC 7915 4.2: "all the 'normal' IGMP messages are single-hop messages and
+		// SHOULD be silently dropped by the translator. Other IGMP messages [...]
+		// SHOULD also be silently dropped."
+		return translate.IGMP4
 	case h.version == 4 && (h.proto == 0 || h.proto == 43 || h.proto == 44 || h.proto == 58 || h.proto == 60):
 		return translate.Protocol4
 	case h.version == 4 && h.proto == 2:
