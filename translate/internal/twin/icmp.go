@@ -257,8 +257,9 @@ func (w *work) assemble(m head, datagram, extensions []byte) []byte {
 		if most < 128 {
 			extensions = nil
 		} else {
-			size := min(len(datagram)/unit*unit, most)
-			datagram = datagram[:size]
+			if len(datagram) > 128 {
+				datagram = datagram[:min(len(datagram)/unit*unit, most)]
+			}
 			for len(datagram) < 128 {
 				datagram = append(datagram, 0) // "MUST be zero padded"
 			}
