@@ -145,7 +145,7 @@ var verdicts = [NumVerdicts]entry{
 	Jumbogram:               {Info: Info{"jumbogram", "RFC 2675 2", Drop, "An IPv6 jumbogram: IPv4 can't carry it."}},
 	BadHeaderLength4:        {Info: Info{"bad_header_length4", "RFC 1812 5.2.2", Drop, "The IPv4 header length is under 20 bytes or beyond the packet's end."}},
 	BadChecksum4:            {Info: Info{"bad_checksum4", "RFC 1812 5.2.2", Drop, "The IPv4 header checksum is wrong; IPv6 has none, so forwarding would hide it."}},
-	BadOption4:              {Info: Info{"bad_option4", "RFC 1812 5.2.4.1", Answer, "An IPv4 option has an impossible length."}, type4: icmp4ParameterProblem},
+	BadOption4:              {Info: Info{"bad_option4", "RFC 1812 4.3.3.5", Answer, "An IPv4 option has an impossible length."}, type4: icmp4ParameterProblem},
 	SourceRoute4:            {Info: Info{"source_route4", "RFC 7915 4.1", Answer, "An unexpired IPv4 source route: IPv6 has no counterpart."}, type4: icmp4Unreachable, code4: 5},
 	ExtensionTruncated6:     {Info: Info{"extension_truncated6", "RFC 8200 4", Drop, "An IPv6 extension header ends beyond the packet."}},
 	ExtensionChain6:         {Info: Info{"extension_chain6", "RFC 8504 5.3", Drop, "More IPv6 extension headers than any honest sender uses."}},
