@@ -18,7 +18,7 @@ func TestGolden(t *testing.T) {
 	if len(cases) < 300 {
 		t.Errorf("only %d cases", len(cases))
 	}
-	byFile(t, cases, func(t *testing.T, c *golden.Case) {
+	golden.Run(t, cases, func(t *testing.T, c *golden.Case) {
 		verdict, out := fate(t, c)
 		if verdict.String() != c.Verdict {
 			t.Errorf("%s: verdict %v, want %s", c.Where(), verdict, c.Verdict)
@@ -27,25 +27,6 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s: %s: %v", c.Where(), c.Says, err)
 		}
 	})
-}
-
-// byFile runs the cases as RFC/file/name.
-func byFile(t *testing.T, cases []golden.Case, f func(*testing.T, *golden.Case)) {
-	for len(cases) > 0 {
-		rfc := cases[0].RFC
-		t.Run(rfc, func(t *testing.T) {
-			for len(cases) > 0 && cases[0].RFC == rfc {
-				file := cases[0].File
-				t.Run(file, func(t *testing.T) {
-					for len(cases) > 0 && cases[0].RFC == rfc && cases[0].File == file {
-						c := &cases[0]
-						cases = cases[1:]
-						t.Run(c.Name, func(t *testing.T) { f(t, c) })
-					}
-				})
-			}
-		})
-	}
 }
 
 // fate lets the translator do what a router does with a packet.

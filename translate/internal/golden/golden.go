@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -215,8 +216,12 @@ func parse(base Case, text string) ([]Case, error) {
 				return nil, bad("set twice")
 			}
 			seen[kv[1]] = true
+			was := *settings
 			if err := settings.set(kv[1], kv[2]); err != nil {
 				return nil, bad("%v", err)
+			}
+			if reflect.DeepEqual(was, *settings) {
+				return nil, bad("it is so without this line")
 			}
 			continue
 		}
