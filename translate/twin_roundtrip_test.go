@@ -38,6 +38,9 @@ func ends(i int, v6 bool) (node, server netip.Addr) {
 // word; a single fragment of its own (an atomic one) is not made.
 func plain(v6 bool, proto byte, src, dst netip.Addr, word uint16, body []byte) []byte {
 	word &= 0x3fff
+	if v6 && proto == 58 {
+		proto = 1
+	}
 	l4 := bytes.Clone(body)
 	if word == 0 || word&0x1fff == 0 {
 		l4 = transportOf(v6, proto, src, dst, body)
