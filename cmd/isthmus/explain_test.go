@@ -93,6 +93,19 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// The example of docs/explain.md is one of the transcripts.
+func TestExplainDocumentation(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/explain.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := readExplainCase(t, "testdata/explain/tcp6_private_destination.txt")
+	want := strings.Replace(c.want, "the command line", "frame 1 of vm.pcapng", 1)
+	if !strings.Contains(string(doc), want) {
+		t.Errorf("docs/explain.md does not show\n%s", want)
+	}
+}
+
 const plainUDP = "600000000014114020010db80064000000000000000000020064ff9b0000000000000000c633640204d20035001453e7000102030405060708090a0b"
 
 // All ways to give a packet come to the same.
