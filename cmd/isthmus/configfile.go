@@ -2,9 +2,11 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+	"path/filepath"
 
 	"aarch64.com/isthmus/cmd/internal/config"
 	"aarch64.com/isthmus/translate/router"
+	"aarch64.com/isthmus/translate/router/dynamic"
 	"aarch64.com/isthmus/xsk"
 )
 
@@ -40,8 +42,15 @@ func routerConfig(c *config.Config) router.Config {
 	out := router.Config{
 		Translate: c.Translate(),
 		Kernel:    router.KernelConfig{Interface: c.Router.Kernel.Interface},
+		Dynamic: dynamic.Config{
+			Pool4: c.Router.Dynamic.Pool4, Sources: c.Router.VMPrefixes,
+			Idle: c.Router.Dynamic.Idle, MaxPer64: c.Router.Dynamic.MaxPer64,
+		},
 	}
 	out.ErrorRate, out.ErrorBurst = errorLimit(c.Router.ICMPErrorRate)
+	if dir := c.Router.StateDir; dir != "" {
+		out.Dynamic.StateFile = filepath.Join(dir, "dynamic-map")
+	}
 	for _, p := range c.Router.Ports {
 		out.Ports = append(out.Ports, router.PortConfig{
 			Interface:         p.Interface,

@@ -96,6 +96,7 @@ func (d *daemon) openControl() {
 	c.Handle(statusPath, func() any {
 		return makeStatus(d.file, d.current(), d.started, d.router.Stats())
 	})
+	d.handleMap(c)
 	d.control = c
 }
 

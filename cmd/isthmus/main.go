@@ -71,11 +71,19 @@ everything that the kernel routes.`,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newExplainCommand(), newDemoCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newMapCommand(), newExplainCommand(), newDemoCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
-		c.Args = checkedArguments(c.Args)
+		checkArguments(c)
 	}
 	return root
+}
+
+// checkArguments does so for a command and all below it.
+func checkArguments(c *cobra.Command) {
+	c.Args = checkedArguments(c.Args)
+	for _, sub := range c.Commands() {
+		checkArguments(sub)
+	}
 }
 
 // knownCommand turns whatever is left of the command line into a sentence.

@@ -334,6 +334,9 @@ func (r *Router) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Stats{Tables: r.mirror.Builds(), Policy: r.mirror.Table().Policy(), Rebuilds: r.rebuilds}
+	if r.dynamic != nil {
+		s.Mappings = r.dynamic.Len()
+	}
 	if r.plane != nil {
 		s.Workers = r.plane.stats()
 		s.Ports = r.plane.portStats()

@@ -13,6 +13,8 @@ type Stats struct {
 	Tables uint64
 	// Policy tells that routing rules make all packets take the kernel's way.
 	Policy bool
+	// Mappings is how many hosts have an address of the dynamic pool.
+	Mappings int
 	// Rebuilds counts how often workers were replaced, after a device had
 	// gone or come back.
 	Rebuilds uint64

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
+	"time"
 
 	"aarch64.com/isthmus/translate"
 )
@@ -32,9 +34,19 @@ type Router struct {
 	Deny4           []netip.Prefix
 	AllowPrivate4   bool
 	Hairpin         string
-	ICMPErrorRate   int // per second and worker
+	ICMPErrorRate   int            // per second and worker
+	VMPrefixes      []netip.Prefix // none: all
+	StateDir        string         // absolute path, "" for none
+	Dynamic         Dynamic
 	Ports           []Port
 	Kernel          Kernel
+}
+
+// Dynamic is the [router.dynamic] section.
+type Dynamic struct {
+	Pool4    netip.Prefix // not valid: none
+	Idle     time.Duration
+	MaxPer64 int // 0: no bound
 }
 
 // Port is one [[router.port]]: a network interface that AF_XDP sockets serve.
@@ -150,6 +162,9 @@ func (c *Config) NeedRestart(next *Config) []string {
 		{"pop", c.POP == next.POP},
 		{"domain", c.Domain == next.Domain},
 		{"router.icmp_error_rate", c.Router.ICMPErrorRate == next.Router.ICMPErrorRate},
+		{"router.vm_prefixes", slices.Equal(c.Router.VMPrefixes, next.Router.VMPrefixes)},
+		{"router.state_dir", c.Router.StateDir == next.Router.StateDir},
+		{"router.dynamic", c.Router.Dynamic == next.Router.Dynamic},
 		{"router.port", reflect.DeepEqual(c.Router.Ports, next.Router.Ports)},
 		{"router.kernel", c.Router.Kernel == next.Router.Kernel},
 		{"metrics", c.Metrics == next.Metrics},
@@ -169,5 +184,6 @@ func (c *Config) Reloaded(next *Config) *Config {
 	running.POP, running.Domain, running.Metrics, running.Control = c.POP, c.Domain, c.Metrics, c.Control
 	running.Router.Ports, running.Router.Kernel = c.Router.Ports, c.Router.Kernel
 	running.Router.ICMPErrorRate = c.Router.ICMPErrorRate
+	running.Router.VMPrefixes, running.Router.StateDir, running.Router.Dynamic = c.Router.VMPrefixes, c.Router.StateDir, c.Router.Dynamic
 	return &running
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -31,6 +32,8 @@ func TestDefaults(t *testing.T) {
 			UDPZeroChecksum: UDPZeroCompute,
 			Hairpin:         HairpinIntrinsic,
 			ICMPErrorRate:   100,
+			StateDir:        "/var/lib/isthmus",
+			Dynamic:         Dynamic{Idle: 168 * time.Hour, MaxPer64: 256},
 			Kernel:          Kernel{Interface: "isthmus0"},
 		},
 		Metrics: Metrics{Listen: "[::1]:9464"},
@@ -61,6 +64,13 @@ deny4 = ["198.51.100.0/24"]
 allow_private4 = true
 hairpin = "off"
 icmp_error_rate = 7
+vm_prefixes = ["2001:db8::/32"]
+state_dir = ""
+
+[router.dynamic]
+pool4 = "100.64.0.0/16"
+idle = "1h30m"
+max_per_64 = 0
 
 [[router.port]]
 interface = "enp1s0"
@@ -96,6 +106,8 @@ socket = "/run/other.sock"
 			LowestIPv6MTU: 1500, UDPZeroChecksum: UDPZeroDrop, TOS: translate.TOS{Fixed: true, Value: 0x2e},
 			ICMPSource4: prefixes("192.0.2.128/25"), ICMPSource6: prefixes("2001:db8:ff::1/128"),
 			Deny4: prefixes("198.51.100.0/24"), AllowPrivate4: true, Hairpin: HairpinOff, ICMPErrorRate: 7,
+			VMPrefixes: prefixes("2001:db8::/32"),
+			Dynamic:    Dynamic{Pool4: netip.MustParsePrefix("100.64.0.0/16"), Idle: 90 * time.Minute},
 			Ports: []Port{
 				{"enp1s0", []int{0, 1}, ZeroCopyRequire, AttachGeneric, ChecksumComplete, 4096},
 				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},
@@ -143,7 +155,7 @@ func TestErrors(t *testing.T) {
 		{"unknown key in a port", "[[router.port]]\ninterface = 'a'\nzerocopy = 'off'", []string{"3:1: router.port[0].zerocopy: unknown key; did you mean zero_copy?"}},
 		{"unknown key in a mapping", "[router]\neam = [{ ipv6 = '2001:db8::1', ip4 = '192.0.2.1' }]", []string{
 			`2:8: router.eam[0]: ipv4 is missing; add ipv4 = "192.0.2.0/24"`, "2:32: router.eam[0].ip4: unknown key; a mapping has ipv6 and ipv4"}},
-		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.kernel], [metrics], [control]"}},
+		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.kernel], [metrics], [control]"}},
 		{"unknown section, near", "[routers]", []string{"1:2: routers: unknown section; did you mean [router]?"}},
 		{"unknown section, inner", "[router.kernal]\ninterface = 'x'", []string{"1:9: router.kernal: unknown section; did you mean [router.kernel]?"}},
 		{"syntax", "[router]\npool6 = [", []string{"2:9: array is incomplete; correct the TOML syntax"}},
@@ -161,6 +173,9 @@ func TestErrors(t *testing.T) {
 			`6:1: router.tos: want "copy", "zero" or an integer from 0 to 255, have a list`}},
 		{"range", "[router]\nlowest_ipv6_mtu = 1279", []string{"2:19: router.lowest_ipv6_mtu: 1279 is out of range; write an integer from 1280 to 65535"}},
 		{"range of int64", "[router]\ntos = 99999999999999999999", []string{"2:7: router.tos: 99999999999999999999 is out of range; write an integer from 0 to 255"}},
+		{"pool of the wrong family", "[router.dynamic]\npool4 = '2001:db8::/64'", []string{`2:9: router.dynamic.pool4: "2001:db8::/64" is not an IPv4 prefix; write one such as "192.0.2.0/24"`}},
+		{"duration", "[router.dynamic]\nidle = '7d'", []string{`2:8: router.dynamic.idle: "7d" is not a duration of at least 1s; write a number and h, m or s, such as "24h" or "1h30m"`}},
+		{"relative state_dir", "[router]\nstate_dir = 'state'", []string{`2:13: router.state_dir: "state" is not an absolute path; write one such as "/var/lib/isthmus", or "" for none`}},
 		{"frame size", "[[router.port]]\ninterface = 'a'\nframe_size = 3000", []string{"3:14: router.port[0].frame_size: 3000 is not a choice; write 2048 or 4096"}},
 		{"choice", "[router]\nudp_zero_checksum = 'Drop'", []string{`2:21: router.udp_zero_checksum: "Drop" is not a choice; write "compute" or "drop"`}},
 		{"pool6 length", "[router]\npool6 = ['64:ff9b::/95']", []string{"2:10: router.pool6[0]: /95 is not a length of RFC 6052; write /32, /40, /48, /56, /64 or /96"}},
@@ -206,7 +221,7 @@ func TestErrors(t *testing.T) {
 			"1:1: pops: unknown key; did you mean pop?",
 			"3:10: metrics.listen: want an address and a port, have an integer",
 			`5:11: router.hairpin: "on" is not a choice; write "intrinsic", "simple" or "off"`,
-			"6:1: router.x: unknown key; remove it; this section has pool6, eam, lowest_ipv6_mtu, udp_zero_checksum, tos, icmp_source4, icmp_source6, deny4, allow_private4, hairpin, icmp_error_rate"}},
+			"6:1: router.x: unknown key; remove it; this section has pool6, eam, lowest_ipv6_mtu, udp_zero_checksum, tos, icmp_source4, icmp_source6, deny4, allow_private4, hairpin, icmp_error_rate, vm_prefixes, state_dir"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Parse("test.toml", []byte(tt.doc))

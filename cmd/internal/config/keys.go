@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // A section is one [table] of the file, or one [[table]] that may come several
 // times.
 type section struct {
@@ -118,6 +120,16 @@ var language = []section{
 				doc: "How many ICMP errors of its own each worker sends per second, with half a second's worth at once (RFC 4443 section 2.4(f), RFC 1812 section 4.3.2.8). Those held back are counted. 0: none is sent (RFC 7915 sections 4.4 and 5.4), and path MTU discovery through this host ends.",
 				set: func(c *Config, v value) { v.integer(&c.Router.ICMPErrorRate, 0, 1_000_000) },
 			},
+			{
+				name: "vm_prefixes", typ: "list of IPv6 prefixes", def: `[]`, example: `["2001:db8::/32"]`, restart: true,
+				doc: "Where the VMs of this host are: only these IPv6 sources get an address from the dynamic pool. Empty: all.",
+				set: func(c *Config, v value) { v.prefixes(&c.Router.VMPrefixes, family6) },
+			},
+			{
+				name: "state_dir", typ: "string, absolute path", def: `"/var/lib/isthmus"`, example: `"/var/lib/other"`, restart: true,
+				doc: "The directory for what is kept across restarts, such as who has which address of the dynamic pool. Empty: nothing is kept.",
+				set: func(c *Config, v value) { v.directory(&c.Router.StateDir) },
+			},
 		},
 	},
 	{
@@ -154,6 +166,27 @@ var language = []section{
 				name: "frame_size", typ: `"auto", 2048 or 4096`, def: `"auto"`, example: `4096`, restart: true,
 				doc: "Bytes of memory per frame, 282 of which are not for the packet; the largest of all ports holds. With auto 2048 where the MTU fits, else 4096. Larger packets take the kernel path.",
 				set: func(c *Config, v value) { v.frameSize(&c.port().FrameSize) },
+			},
+		},
+	},
+	{
+		path: "router.dynamic",
+		doc:  "Addresses for IPv6 hosts that have no mapping: each gets one from a pool with its first packet, and keeps it. The pool is routed to the translator; what leaves this host needs a NAT for it, or routes that lead back here.",
+		keys: []key{
+			{
+				name: "pool4", typ: "string, IPv4 prefix", def: `""`, example: `"100.64.0.0/16"`, restart: true,
+				doc: "The pool. Empty: hosts without a mapping are refused. Mappings in `eam` win.",
+				set: func(c *Config, v value) { v.optionalPrefix(&c.Router.Dynamic.Pool4, family4) },
+			},
+			{
+				name: "idle", typ: "string, duration", def: `"168h"`, example: `"24h"`, restart: true,
+				doc: "A host that sends and receives nothing for so long loses its address, give or take an eighth.",
+				set: func(c *Config, v value) { v.duration(&c.Router.Dynamic.Idle, time.Second) },
+			},
+			{
+				name: "max_per_64", typ: "integer, 0 to 1000000", def: `256`, example: `16`, restart: true,
+				doc: "How many addresses of the pool one /64, which often is one VM, may have at a time. 0: no bound.",
+				set: func(c *Config, v value) { v.integer(&c.Router.Dynamic.MaxPer64, 0, 1_000_000) },
 			},
 		},
 	},

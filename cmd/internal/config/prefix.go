@@ -57,6 +57,16 @@ func (v value) prefix(f family) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+// optionalPrefix reads a prefix, or nothing.
+func (v value) optionalPrefix(to *netip.Prefix, f family) {
+	if s, ok := v.text("an " + f.name + " prefix"); !ok || s == "" {
+		return
+	}
+	if p, ok := v.prefix(f); ok {
+		*to = p
+	}
+}
+
 // prefixes reads a list of prefixes, none of them twice.
 func (v value) prefixes(to *[]netip.Prefix, f family) {
 	var list []netip.Prefix

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
@@ -230,6 +231,33 @@ func (v value) path(to *string) {
 		return
 	}
 	*to = s
+}
+
+// directory reads the absolute path of a directory, or nothing.
+func (v value) directory(to *string) {
+	s, ok := v.text("a path")
+	if !ok {
+		return
+	}
+	if s != "" && (!filepath.IsAbs(s) || strings.ContainsRune(s, 0)) {
+		v.fail(fmt.Sprintf("%q is not an absolute path", s), `write one such as "/var/lib/isthmus", or "" for none`)
+		return
+	}
+	*to = s
+}
+
+// duration reads a time span of at least low.
+func (v value) duration(to *time.Duration, low time.Duration) {
+	s, ok := v.text("a duration")
+	if !ok {
+		return
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < low {
+		v.fail(fmt.Sprintf("%q is not a duration of at least %v", s, low), `write a number and h, m or s, such as "24h" or "1h30m"`)
+		return
+	}
+	*to = d
 }
 
 func (v value) dnsLabel(to *string) {

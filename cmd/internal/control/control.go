@@ -11,6 +11,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -90,6 +91,30 @@ func (s *Server) Handle(path string, get func() any) {
 	})
 }
 
+// Change answers requests of a method for a path that carry a JSON value of the
+// type of B: change says what went wrong, and the client prints it.
+func Change[B any](s *Server, method, path string, change func(B) error) {
+	s.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
+		var body B
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&body)
+		if err == nil {
+			err = change(body)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		answer := struct {
+			Error string `json:"error,omitempty"`
+		}{}
+		if err != nil {
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			answer.Error = err.Error()
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	})
+}
+
+// maxBody bounds a request in bytes.
+const maxBody = 1 << 20
+
 // Serve answers until ctx ends; then the socket's file is gone.
 func (s *Server) Serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.http.Close() })
@@ -105,13 +130,28 @@ func (s *Server) Close() { s.listener.Close() }
 
 // Get asks the daemon behind the socket and decodes its answer.
 func Get(ctx context.Context, socket, path string, answer any) error {
+	return ask(ctx, socket, http.MethodGet, path, nil, answer)
+}
+
+// Send asks the daemon to change something. The error says what it refused.
+func Send(ctx context.Context, socket, method, path string, body any) error {
+	return ask(ctx, socket, method, path, body, &struct{}{})
+}
+
+func ask(ctx context.Context, socket, method, path string, body, answer any) error {
 	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 		DisableKeepAlives: true,
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://isthmus"+path, nil)
+	var sent bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&sent).Encode(body); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://isthmus"+path, &sent)
 	if err != nil {
 		return err
 	}
@@ -125,14 +165,20 @@ func Get(ctx context.Context, socket, path string, answer any) error {
 		return fmt.Errorf("ask isthmus: %w", err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return fmt.Errorf("ask isthmus: %w", err)
+	}
+	if resp.StatusCode == http.StatusUnprocessableEntity {
+		var refused struct{ Error string }
+		if json.Unmarshal(data, &refused) == nil && refused.Error != "" {
+			return errors.New(refused.Error)
+		}
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("isthmus answers %s to %s; it may be of another version", resp.Status, path)
 	}
-	if err := json.Unmarshal(body, answer); err != nil {
+	if err := json.Unmarshal(data, answer); err != nil {
 		return fmt.Errorf("isthmus's answer to %s is not understood: %w", path, err)
 	}
 	return nil

@@ -40,7 +40,7 @@ func sample() router.Stats {
 			{Interface: "enp1s0", Attached: true, Mode: xsk.Driver, Steering: xsk.SteerCounters{Redirected: 124, NoSocket: 125, Other: 126, Group: 127, ND: 128, Malformed: 129, OtherHost: 132, Oversize: 133}},
 			{Interface: "enp2s0"},
 		},
-		Tables: 130, Policy: true, Rebuilds: 131,
+		Tables: 130, Policy: true, Rebuilds: 131, Mappings: 134,
 	}
 }
 
@@ -84,6 +84,7 @@ func TestRouter(t *testing.T) {
 		`isthmus_router_steering_packets_total{outcome="malformed",port="enp1s0"} 129`,
 		`isthmus_router_steering_packets_total{outcome="other_host",port="enp1s0"} 132`,
 		`isthmus_router_steering_packets_total{outcome="oversize",port="enp1s0"} 133`,
+		`isthmus_router_dynamic_mappings 134`,
 		`isthmus_router_nexthop_table_builds_total 130`,
 		`isthmus_router_policy_routing 1`,
 		`isthmus_router_port_rebuilds_total 131`,

@@ -52,6 +52,8 @@ var (
 		"Frames by what the XDP program did with them. Only redirected ones reach a worker; all others go to the kernel.")
 	nexthopBuilds = counter("isthmus_router_nexthop_table_builds_total", "",
 		"Times the mirror of the kernel's routes and neighbours was built anew.")
+	dynamicMappings = gauge("isthmus_router_dynamic_mappings", "",
+		"Hosts that have an address of the dynamic pool ([router.dynamic] pool4).")
 	policyRouting = gauge("isthmus_router_policy_routing", "",
 		"1 if routing rules of this host make every packet take the kernel path.")
 	planeRebuilds = counter("isthmus_router_port_rebuilds_total", "",
@@ -83,6 +85,7 @@ func (c *Router) Collect(ch chan<- prometheus.Metric) {
 		port(ch, &s.Ports[i])
 	}
 	nexthopBuilds.send(ch, float64(s.Tables))
+	dynamicMappings.send(ch, float64(s.Mappings))
 	policyRouting.send(ch, number(s.Policy))
 	planeRebuilds.send(ch, float64(s.Rebuilds))
 }

@@ -8,6 +8,8 @@ import (
 	"hash/fnv"
 	"math/bits"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -91,6 +93,9 @@ func New(c Config) (m *Map, problem, err error) {
 	}
 	if c.StateFile == "" {
 		return m, nil, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(c.StateFile), 0o700); err != nil {
+		return nil, nil, fmt.Errorf("state directory: %w; make it writable or choose another [router] state_dir", err)
 	}
 	entries, problem, err := load(c.StateFile)
 	if err != nil {
