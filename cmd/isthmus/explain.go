@@ -44,7 +44,7 @@ written as text, one header to a line (see docs/explain.md).
 
 The exit status is 0 whatever becomes of the packet.`,
 		Example: `  isthmus explain -c isthmus.toml --pcap trace.pcapng --frame 7
-  tcpdump -x -r trace.pcap -c 1 | sed 1d | isthmus explain -
+  tcpdump -x -r trace.pcap -c 1 | isthmus explain -
   isthmus explain --mtu-out 1400 -o json 4500001c...`,
 		Args: func(c *cobra.Command, args []string) error { return f.check(c, args) },
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args) },

@@ -33,6 +33,10 @@ func ParseHex(text string) ([]byte, error) {
 	if len(lines) == 0 {
 		return nil, errors.New("the packet is empty; " + hexRemedy)
 	}
+	// tcpdump writes a line about the packet first.
+	if word, _, _ := strings.Cut(lines[min(1, len(lines)-1)].text, " "); strings.HasSuffix(word, ":") && isDump(lines[1:]) {
+		lines = lines[1:]
+	}
 	parse := plainHex
 	if isDump(lines) {
 		parse = dumpHex
@@ -57,6 +61,9 @@ type numbered struct {
 // isDump tells a dump by its first line, whose offset is 0: 0000, 0x0000: and the
 // like. No packet starts with two zero bytes, and few Ethernet addresses do.
 func isDump(lines []numbered) bool {
+	if len(lines) == 0 {
+		return false
+	}
 	word, rest, _ := strings.Cut(lines[0].text, " ")
 	off, err := offset(word)
 	return err == nil && off == 0 && strings.TrimSpace(rest) != ""
