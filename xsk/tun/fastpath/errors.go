@@ -1,0 +1,39 @@
+package fastpath
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
+)
+
+// Errors that callers react to; test for them with errors.Is. With any of them
+// the translator works without the fast path, in user space.
+var (
+	// ErrPermission: a capability is missing; the error says which.
+	ErrPermission = errors.New("permission missing")
+	// ErrUnsupported: the kernel lacks a feature; the error says which.
+	ErrUnsupported = errors.New("kernel feature missing")
+	// ErrDeviceGone: there is no such interface (any more).
+	ErrDeviceGone = errors.New("device is gone")
+	// ErrClosed: the program was closed before.
+	ErrClosed = errors.New("already closed")
+)
+
+// explain adds to an error of bpf(2) what is missing and what to do.
+func explain(what string, err error) error {
+	var ve *ebpf.VerifierError
+	switch {
+	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) && !errors.As(err, &ve):
+		return fmt.Errorf("%s: %w: give the process CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: %w", what, ErrPermission, err)
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, btf.ErrNotFound):
+		return fmt.Errorf("%s: %w: Linux 6.2 or newer with CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_ACT and CONFIG_DEBUG_INFO_BTF is needed: %w", what, ErrUnsupported, err)
+	case errors.As(err, &ve):
+		// A kernel whose verifier sees it otherwise can't run it.
+		return fmt.Errorf("%s: %w: this kernel refuses the program: %s", what, ErrUnsupported, strings.TrimSpace(ve.Error()))
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
