@@ -21,6 +21,7 @@ type Options struct {
 	MTUIn      int // 0: not known
 	MTUOut     int
 	Own        []netip.Addr // addresses of the translating host
+	Dynamic    bool         // a running isthmus gives hosts without a mapping one
 }
 
 // Report is the whole explanation.
@@ -119,6 +120,9 @@ func Explain(in Input, o Options) (*Report, error) {
 		v = tr.Fit(&plan, o.MTUIn, o.MTUOut)
 	}
 	r.count("packets", "verdict", v.String(), plan.From)
+	if o.Dynamic && (v == translate.NoMapping6 || v == translate.NotOurs4) {
+		r.Notes = append(r.Notes, "a running isthmus also has the mappings of [router.dynamic], which only it knows, and may make one for this packet; to see it translated, write one into eam of a copy of the file")
+	}
 	info := v.Info()
 	r.Verdict = Verdict{info.Label, info.Action.String(), info.Section, info.Doc}
 	switch v.Action() {
