@@ -131,7 +131,11 @@ func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []
 				v = translate.LocalDestination4
 				plan.Verdict = v
 			} else {
-				v = tr.Fit(plan, mtu, hopMTU)
+				in := mtu
+				if fromKernel && isTooBig(f.packet()) {
+					in = w.linkOf(hops, f)
+				}
+				v = tr.Fit(plan, in, hopMTU)
 			}
 		}
 		if v == translate.Superpacket && f.segmented() {
@@ -156,6 +160,23 @@ func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []
 			f.release()
 		}
 	}
+}
+
+// linkOf is the MTU of the link by which the sender of f's packet is reached: what
+// the kernel does not tell of the packets that it hands over, and what a
+// translated Packet Too Big must not exceed (RFC 7915 sections 4.2 and 5.2).
+func (w *worker) linkOf(hops *nexthop.Table, f *frame) int {
+	hi, lo := sender(w.plan.From, f.packet())
+	_, mtu := hops.Lookup(w.plan.From, hi, lo)
+	return mtu
+}
+
+// isTooBig tells an ICMP message about a packet's size.
+func isTooBig(p []byte) bool {
+	if p[0]>>4 == 4 {
+		return isError4(p) && p[20] == 3 && p[21] == 4
+	}
+	return len(p) > 40 && p[6] == unix.IPPROTO_ICMPV6 && p[40] == 2
 }
 
 // learn asks for a mapping that f's packet lacks, and decides again. It returns
@@ -256,7 +277,7 @@ func (w *worker) forwardSegments(tr *translate.Translator, hops *nexthop.Table, 
 // isError4 tells an ICMPv4 error: only such packets have a source that is the
 // host's own, for want of a better one (RFC 7915 section 5.2, RFC 6791).
 func isError4(p []byte) bool {
-	return p[0] == 0x45 && p[9] == unix.IPPROTO_ICMP && len(p) > 20 && (p[20] == 3 || p[20] == 11 || p[20] == 12)
+	return p[0] == 0x45 && p[9] == unix.IPPROTO_ICMP && len(p) > 21 && (p[20] == 3 || p[20] == 11 || p[20] == 12)
 }
 
 // split sends the rewritten packet in f as fragments (RFC 7915 sections 4.1 and
