@@ -61,7 +61,10 @@ func (t *Translator) fit4(pl *Plan, mtuOut int) Verdict {
 		if pl.wire <= mtuOut {
 			return Forward
 		}
-		pl.param = uint32(mtuOut - header6Len + header4Len)
+		// RFC 7915 4 says 20 bytes less. A fragment grows by its Fragment
+		// Header too: told only 20, its sender would come back with packets
+		// that are still too big.
+		pl.param = uint32(mtuOut - pl.out.len(V6) + header4Len)
 		return pl.end(TooBig4)
 	}
 	if limit := min(mtuOut, t.lowest); pl.wire > limit {

@@ -33,7 +33,7 @@ func TestFit(t *testing.T) {
 		{name: "4_DF_fits", in: big4(1480, df), mtu: 1500, want: Forward},
 		{name: "4_DF_too_big", in: big4(1481, df), mtu: 1500, want: TooBig4, param: 1480},
 		{name: "4_DF_too_big_1280", in: big4(1400, df), mtu: 1280, want: TooBig4, param: 1260},
-		{name: "4_DF_fragment_too_big", in: v4(server, vmA4, 17, bytesOf(1456), frag(flagDF|flagMF), id(5)), mtu: 1500, want: TooBig4, param: 1480},
+		{name: "4_DF_fragment_too_big", in: v4(server, vmA4, 17, bytesOf(1456), frag(flagDF|flagMF), id(5)), mtu: 1500, want: TooBig4, param: 1472},
 		{name: "4_DF_fragment_fits", in: v4(server, vmA4, 17, bytesOf(1448), frag(flagDF|flagMF), id(5)), mtu: 1500, want: Forward},
 		{name: "5_fits", in: big6(1520), mtu: 1500, want: Forward},
 		{name: "5_too_big", in: big6(1521), mtu: 1500, want: TooBig6, param: 1520},

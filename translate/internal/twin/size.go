@@ -62,6 +62,9 @@ func (w *work) fit() translate.Verdict {
 		// MUST send an ICMPv4 'Fragmentation Needed' error message".
 		if w.wire > mtu {
 			w.bad = uint32(mtu - 20)
+			if w.new.fragment { // docs/decisions/006
+				w.bad -= 8
+			}
 			return translate.TooBig4
 		}
 	case w.old.version == 4:
