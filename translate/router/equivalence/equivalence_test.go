@@ -1,0 +1,288 @@
+package equivalence
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/perf/lab/labtest"
+	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/internal/golden"
+	"aarch64.com/isthmus/xsk/tun/fastpath"
+)
+
+// countEnv names the environment variable that says how many generated packets
+// to compare.
+const countEnv = "ISTHMUS_EQUIVALENCE"
+
+// longest is what a test run takes: a page, less what an skb needs of it.
+const longest = 3300
+
+// pair is a translator and a fast path with the same tables.
+type pair struct {
+	config     translate.Config
+	mtu4, mtu6 int
+	tr         *translate.Translator
+	prog       *fastpath.Program
+	state      *translate.State
+	serves     [2]bool // directions that the program does not leave to user space
+}
+
+// tables is what a router tells the fast path of its configuration.
+func tables(c translate.Config, mtu4, mtu6 int) fastpath.Tables {
+	t := fastpath.Tables{
+		Pool6: c.Pool6, LowestIPv6MTU: c.LowestIPv6MTU, TOS: fastpath.TOS(c.TOS), AllowPrivate4: c.AllowPrivate4,
+		Blocked4: c.Deny4, Local4: c.Local4, Local6: c.Local6, SafeMTU4: mtu4, SafeMTU6: mtu6,
+	}
+	for _, e := range c.EAM {
+		t.EAM = append(t.EAM, fastpath.EAM(e))
+	}
+	return t
+}
+
+func newPair(t testing.TB, c translate.Config, mtu4, mtu6 int) *pair {
+	t.Helper()
+	prog, err := fastpath.Load(fastpath.Config{Hosts: 64})
+	if errors.Is(err, fastpath.ErrPermission) || errors.Is(err, fastpath.ErrUnsupported) {
+		if os.Getenv(labtest.RequireEnv) == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { prog.Close() })
+	pr := &pair{prog: prog, state: translate.NewState(7), serves: [2]bool{true, true}}
+	if err := pr.become(c, mtu4, mtu6); err != nil {
+		t.Fatal(err)
+	}
+	return pr
+}
+
+// become gives both another configuration.
+func (pr *pair) become(c translate.Config, mtu4, mtu6 int) (err error) {
+	pr.config, pr.mtu4, pr.mtu6 = c, mtu4, mtu6
+	if pr.tr, err = translate.New(c); err != nil {
+		return err
+	}
+	return pr.prog.Update(tables(c, mtu4, mtu6))
+}
+
+// secluded runs f on a thread in a network namespace without routes, so that the
+// program's questions to the routing table have one answer: no.
+func secluded(t testing.TB, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends here
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		defer func() { done <- err }()
+		if err == nil {
+			f()
+		}
+	}()
+	if err := <-done; err != nil {
+		t.Fatalf("make a network namespace: %v", err)
+	}
+}
+
+// reference is what translate makes of a packet.
+func (pr *pair) reference(p []byte) (translate.Verdict, []byte) {
+	const start = translate.Headroom
+	var pl translate.Plan
+	buf := append(make([]byte, start, start+len(p)), p...)
+	v := pr.tr.Decide(&pl, buf[start:], translate.Meta{})
+	if v.Action() == translate.Emit {
+		out := pr.mtu4
+		if pl.To == translate.V6 {
+			out = pr.mtu6
+		}
+		v = pr.tr.Fit(&pl, 0, out)
+	}
+	if v.Action() != translate.Emit {
+		return v, nil
+	}
+	at, n := pr.tr.Rewrite(&pl, pr.state, buf, start)
+	return v, buf[at : at+n]
+}
+
+// compare tells whether the program forwarded the packet, and an error if it
+// should not have, or not so.
+func (pr *pair) compare(p []byte) (forwarded bool, err error) {
+	if len(p) > longest || len(p) < 20 || p[0]>>4 == 6 && len(p) < 40 {
+		return false, nil // a test run refuses it
+	}
+	got, why, err := pr.prog.Try(p)
+	if err != nil {
+		return false, err
+	}
+	if why != fastpath.Forwarded {
+		return false, nil
+	}
+	v, want := pr.reference(p)
+	if want == nil {
+		return true, fmt.Errorf("translate says %v, the program forwards\nin   %x\ngot  %x", v, p, got)
+	}
+	a, err := masked(got)
+	if err != nil {
+		return true, fmt.Errorf("%w\nin   %x\ngot  %x", err, p, got)
+	}
+	if b, err := masked(want); err != nil || !bytes.Equal(a, b) {
+		return true, fmt.Errorf("not what translate gives (%v)\nin   %x\nwant %x\ngot  %x", err, p, want, got)
+	}
+	return true, nil
+}
+
+// masked clears a generated identification and the header checksum, which it
+// verifies.
+func masked(p []byte) ([]byte, error) {
+	if len(p) < 20 || p[0] != 0x45 {
+		return p, nil
+	}
+	if translate.Sum(p[:20]) != 0xffff {
+		return p, errors.New("the IPv4 header checksum is wrong")
+	}
+	if binary.BigEndian.Uint16(p[6:])&0x4000 != 0 {
+		return p, nil
+	}
+	p = bytes.Clone(p)
+	p[4], p[5], p[10], p[11] = 0, 0, 0, 0
+	return p, nil
+}
+
+// TestGeneratedPackets compares packets of which many are plain and the others
+// nearly. ISTHMUS_EQUIVALENCE=1000000 makes it a million.
+func TestGeneratedPackets(t *testing.T) {
+	labtest.Need(t)
+	n := 60000
+	if s := os.Getenv(countEnv); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("%s: %v", countEnv, err)
+		}
+	}
+	if testing.Short() {
+		n = min(n, 6000)
+	}
+	pairs := configurations(t)
+	forwarded := make([][2]int, len(pairs))
+	secluded(t, func() {
+		for seed := range n {
+			pr := pairs[seed%len(pairs)]
+			p := (&maker{rand.New(rand.NewPCG(uint64(seed), 7915)), pr}).any()
+			ok, err := pr.compare(p)
+			if err != nil {
+				t.Errorf("seed %d, config %+v, MTUs %d, %d: %v", seed, pr.config, pr.mtu4, pr.mtu6, err)
+				return
+			}
+			if ok {
+				forwarded[seed%len(pairs)][direction(p)]++
+			}
+		}
+	})
+	// If all fell through, nothing was shown.
+	for i, f := range forwarded {
+		t.Logf("config %d: %d from IPv6, %d from IPv4 forwarded", i, f[0], f[1])
+		for d, k := range f {
+			if served := pairs[i].serves[d]; served != (k > 0) {
+				t.Errorf("config %d, direction %d: %d packets forwarded", i, d, k)
+			}
+		}
+	}
+}
+
+// direction is 0 for IPv6 and 1 for IPv4.
+func direction(p []byte) int {
+	if p[0]>>4 == 6 {
+		return 0
+	}
+	return 1
+}
+
+// TestGoldenPackets puts the golden packets through the program.
+func TestGoldenPackets(t *testing.T) {
+	labtest.Need(t)
+	cases, err := golden.Load("../../testdata/golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pr := newPair(t, cases[0].Config, cases[0].MTU4, cases[0].MTU6)
+	forwarded, offload, long := 0, 0, 0
+	secluded(t, func() {
+		for i := range cases {
+			c := &cases[i]
+			switch {
+			case c.Meta != (translate.Meta{}):
+				offload++
+				continue
+			case len(c.In) > longest:
+				long++
+				continue
+			}
+			if err := pr.become(c.Config, c.MTU4, c.MTU6); err != nil {
+				t.Errorf("%s: %v", c.Where(), err)
+				continue
+			}
+			ok, err := pr.compare(c.In)
+			if err != nil {
+				t.Errorf("%s: %v", c.Where(), err)
+			}
+			if ok {
+				forwarded++
+			}
+		}
+	})
+	t.Logf("%d packets: %d forwarded; %d with offloads and %d too long for a test run", len(cases), forwarded, offload, long)
+	if forwarded == 0 {
+		t.Error("the program has forwarded none")
+	}
+}
+
+// FuzzEquivalence: whatever comes, bytes that translate gives, or none.
+func FuzzEquivalence(f *testing.F) {
+	labtest.Need(f)
+	pairs := configurations(f)
+	for seed := range uint64(64) {
+		pr := pairs[int(seed)%len(pairs)]
+		f.Add((&maker{rand.New(rand.NewPCG(seed, 4)), pr}).any(), uint8(seed), seed%2 == 0)
+	}
+	f.Fuzz(func(t *testing.T, p []byte, config uint8, mend bool) {
+		if len(p) < 20 || len(p) > longest {
+			return
+		}
+		if mend {
+			p = mended(p)
+		}
+		pr := pairs[int(config)%len(pairs)]
+		secluded(t, func() {
+			if _, err := pr.compare(p); err != nil {
+				t.Errorf("config %+v, MTUs %d, %d: %v", pr.config, pr.mtu4, pr.mtu6, err)
+			}
+		})
+	})
+}
+
+// mended puts lengths and header checksum right, so that a mutated packet gets
+// further.
+func mended(p []byte) []byte {
+	p = bytes.Clone(p)
+	switch {
+	case p[0]>>4 == 6 && len(p) >= 40:
+		binary.BigEndian.PutUint16(p[4:], uint16(len(p)-40))
+	case p[0]>>4 == 4:
+		p[0] = 0x45
+		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+		p[10], p[11] = 0, 0
+		binary.BigEndian.PutUint16(p[10:], ^translate.Sum(p[:20]))
+	}
+	return p
+}
