@@ -1,6 +1,8 @@
 package router
 
 import (
+	"net/netip"
+
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router/dynamic"
 	"aarch64.com/isthmus/xsk"
@@ -15,6 +17,9 @@ type Config struct {
 	// Dynamic gives hosts without a mapping an address from a pool, if its
 	// Pool4 is set. Its Static is Translate.EAM, whatever it says.
 	Dynamic dynamic.Config
+
+	// Share lets the hosts of the dynamic pool share addresses of this host.
+	Share ShareConfig
 
 	// OwnAddress lets packets through to the host's own IPv4 addresses.
 	OwnAddress bool
@@ -44,6 +49,17 @@ type KernelConfig struct {
 	Interface string // 0 bytes: isthmus0
 	Queues    int    // 0: one per worker
 }
+
+// ShareConfig says by which addresses the dynamic pool leaves this host.
+type ShareConfig struct {
+	Auto      bool         // by the address of the interface that the default route leaves by
+	Addresses []netip.Addr // by these; none and not Auto: the pool leaves as it is
+	// The limits of one VM, see nat44.Config.
+	PortsPerVM, MaxConnections, NewPerSecond int
+	Keep                                     bool
+}
+
+func (c *ShareConfig) enabled() bool { return c.Auto || len(c.Addresses) > 0 }
 
 // Defaults of the zero values in Config.
 const (

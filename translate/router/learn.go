@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -18,6 +19,13 @@ func (r *Router) openDynamic() error {
 		return nil
 	}
 	c.Static = r.config.Translate.EAM
+	plan, err := r.planShare()
+	if err != nil {
+		return err
+	}
+	if plan != nil {
+		c.Limit = plan.Capacity()
+	}
 	m, problem, err := dynamic.New(c)
 	if err != nil {
 		return err
@@ -27,7 +35,7 @@ func (r *Router) openDynamic() error {
 	}
 	r.dynamic = m
 	r.shared.learn = r.learn
-	return nil
+	return r.openShare()
 }
 
 // runDynamic ages the mappings and keeps them on disk until ctx ends. The
@@ -38,6 +46,13 @@ func (r *Router) runDynamic(ctx context.Context, cancel func()) (wait func()) {
 	}
 	var running sync.WaitGroup
 	running.Go(func() { r.dynamic.Keep(ctx, func(err error) { r.log(true, err.Error()) }) })
+	if r.share != nil {
+		running.Go(func() {
+			if err := r.share.Run(ctx); err != nil {
+				r.log(true, fmt.Sprintf("limits of connections are not enforced any more: %v", err))
+			}
+		})
+	}
 	running.Go(func() {
 		ticker := time.NewTicker(r.dynamic.Epoch())
 		defer ticker.Stop()
@@ -46,8 +61,8 @@ func (r *Router) runDynamic(ctx context.Context, cancel func()) (wait func()) {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				r.dynamic.Age()
-				if err := r.retranslate(); err != nil {
+				freed := r.dynamic.Age()
+				if err := errors.Join(r.retranslate(), r.unshare(freed...)); err != nil {
 					r.log(true, err.Error())
 				}
 			}
@@ -75,14 +90,18 @@ func (r *Router) retranslate() error {
 func (r *Router) learn(old *translate.Translator, v translate.Verdict, p []byte) (*translate.Translator, translate.Verdict) {
 	woken := false
 	if v == translate.NoMapping6 {
-		_, w, err := r.dynamic.Assign(netip.AddrFrom16([16]byte(p[8:24])))
+		four, w, err := r.dynamic.Assign(netip.AddrFrom16([16]byte(p[8:24])))
 		switch {
 		case errors.Is(err, dynamic.ErrSource):
 			return nil, v
 		case err != nil:
 			return nil, translate.PoolExhausted6
 		}
-		woken = w
+		if woken = w; w {
+			if err := r.shareWith(four); err != nil {
+				r.log(true, err.Error())
+			}
+		}
 	} else if !r.dynamic.Wake(netip.AddrFrom4([4]byte(p[16:20]))) {
 		return nil, v
 	}
@@ -117,7 +136,7 @@ func (r *Router) AddMapping(six, four netip.Addr) error {
 	if err := r.dynamic.Add(six, four); err != nil {
 		return err
 	}
-	return r.retranslate()
+	return errors.Join(r.shareWith(four), r.retranslate())
 }
 
 // RemoveMapping forgets the mapping of an address of either family. A host that
@@ -126,8 +145,9 @@ func (r *Router) RemoveMapping(a netip.Addr) error {
 	if r.dynamic == nil {
 		return ErrNoPool
 	}
-	if err := r.dynamic.Remove(a); err != nil {
+	four, err := r.dynamic.Remove(a)
+	if err != nil {
 		return err
 	}
-	return r.retranslate()
+	return errors.Join(r.retranslate(), r.unshare(four))
 }

@@ -2,7 +2,9 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -201,5 +203,65 @@ func TestStatsWhileLearning(t *testing.T) {
 	wg.Wait()
 	if got := len(n.router.Mappings()); got != 101 {
 		t.Errorf("%d mappings, want 101", got)
+	}
+}
+
+// TestOneAddressForAll has the Internet know nothing of the pool: all VMs leave by
+// the hypervisor's one address.
+func TestOneAddressForAll(t *testing.T) {
+	n := poolbed(t, false, 5, dynamic.Config{Pool4: netip.MustParsePrefix("100.64.0.0/16"), Idle: time.Hour})
+	n.router.Close()
+	n.config.Share.Auto = true
+	n.open(t)
+	stop := n.run(t)
+	// The server says whom it sees.
+	l, err := n.Server.Listen("tcp4", ":7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	seen := make(chan netip.AddrPort, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			seen <- c.RemoteAddr().(*net.TCPAddr).AddrPort()
+			go func() { defer c.Close(); io.Copy(c, c) }()
+		}
+	}()
+	for round := range 2 {
+		for i, vm := range n.VMs {
+			if err := transfer(vm.Host, to4(lab.ServerAddr4), 1<<20); err != nil {
+				t.Fatalf("round %d, VM %d: %v", round, i, err)
+			}
+			peer := <-seen
+			_, six, ok := n.router.Owner(peer.Addr(), peer.Port())
+			if peer.Addr() != lab.HypervisorAddr4 || !ok || six != vm.Addr6 {
+				t.Errorf("round %d, VM %d: the server saw %v, which is %v's", round, i, peer, six)
+			}
+		}
+		if round == 0 {
+			stop()
+			n.open(t)
+			stop = n.run(t)
+		}
+	}
+}
+
+func TestShareNeedsTheKernelPath(t *testing.T) {
+	n := poolbed(t, true, 1, dynamic.Config{Pool4: lab.Mapped4, Idle: time.Hour})
+	n.router.Close()
+	n.config.Share.Auto = true
+	err := n.Hypervisor.Do(func() error {
+		r, err := Open(n.config)
+		if err == nil {
+			r.Close()
+		}
+		return err
+	})
+	if !errors.Is(err, ErrShareWithPorts) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router/dynamic"
+	"aarch64.com/isthmus/translate/router/nat44"
 	"aarch64.com/isthmus/translate/router/nexthop"
 	"aarch64.com/isthmus/xsk"
 	"aarch64.com/isthmus/xsk/tun"
@@ -43,6 +44,7 @@ type Router struct {
 	// for the first packet of a host, so nobody who holds it waits for one.
 	translateMu sync.Mutex
 	dynamic     *dynamic.Map      // nil: none
+	share       *nat44.Table      // nil: the pool is not shared
 	source      translate.Sources // own addresses that the translator was told
 	local4      []netip.Addr      // likewise
 }
@@ -256,7 +258,7 @@ func (r *Router) Run(ctx context.Context) error {
 				return err
 			}
 		case <-r.relink:
-			if err := r.refreshAddresses(); err != nil {
+			if err := errors.Join(r.refreshAddresses(), r.refreshShare()); err != nil {
 				r.log(true, err.Error())
 			}
 			if r.portsChanged() {
@@ -355,6 +357,12 @@ func (r *Router) Stats() Stats {
 // Run does it by itself; only a Router that never ran needs it.
 func (r *Router) Close() {
 	r.replacePlane(nil)
+	if r.share != nil {
+		if err := r.share.Close(); err != nil {
+			r.log(true, err.Error())
+		}
+		r.share = nil
+	}
 	if r.routes != nil {
 		r.routes.close()
 		r.routes = nil

@@ -27,6 +27,9 @@ type Config struct {
 	// have at a time. 0: no bound.
 	MaxPer64  int
 	StateFile string // "": nothing is kept across restarts
+	// Limit is how many addresses of the pool, counted from its first, may be
+	// given. 0: all.
+	Limit int
 }
 
 // Errors of Assign.
@@ -122,10 +125,19 @@ func (m *Map) usable(a netip.Addr) bool {
 	if !p.Contains(a) {
 		return false
 	}
+	if m.config.Limit > 0 && int(index(p, a)) >= m.config.Limit {
+		return false
+	}
 	if p.Bits() < 31 && (a == p.Addr() || !p.Contains(a.Next())) {
 		return false
 	}
 	return !slices.ContainsFunc(m.config.Static, func(e translate.EAM) bool { return e.IPv4.Contains(a) })
+}
+
+// index is the place of an address in a prefix.
+func index(p netip.Prefix, a netip.Addr) uint32 {
+	first, at := p.Addr().As4(), a.As4()
+	return binary.BigEndian.Uint32(at[:]) - binary.BigEndian.Uint32(first[:])
 }
 
 func prefix64(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, 64).Masked() }
@@ -201,6 +213,9 @@ func (m *Map) free(six netip.Addr) (netip.Addr, bool) {
 	b := six.As16()
 	hash.Write(b[:])
 	size := uint64(1) << (32 - m.config.Pool4.Bits())
+	if m.config.Limit > 0 {
+		size = min(size, uint64(m.config.Limit))
+	}
 	base := m.config.Pool4.Addr().As4()
 	first := uint64(binary.BigEndian.Uint32(base[:]))
 	// The high half of the product is uniform over the pool.
@@ -245,8 +260,9 @@ func (m *Map) Add(six, four netip.Addr) error {
 	return nil
 }
 
-// Remove forgets the mapping of an address of either family: ErrUnknown.
-func (m *Map) Remove(a netip.Addr) error {
+// Remove forgets the mapping of an address of either family, and tells the
+// address that is free again: ErrUnknown.
+func (m *Map) Remove(a netip.Addr) (four netip.Addr, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := m.by6[a]
@@ -254,16 +270,16 @@ func (m *Map) Remove(a netip.Addr) error {
 		h = m.by4[a]
 	}
 	if h == nil {
-		return fmt.Errorf("%w for %v", ErrUnknown, a)
+		return four, fmt.Errorf("%w for %v", ErrUnknown, a)
 	}
 	m.drop(h)
 	m.touch()
-	return nil
+	return h.IPv4, nil
 }
 
 // Age ends an epoch: what was idle for too long is forgotten, and everything else
-// sleeps until its next packet.
-func (m *Map) Age() {
+// sleeps until its next packet. It returns the addresses that are free again.
+func (m *Map) Age() (freed []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
@@ -274,9 +290,11 @@ func (m *Map) Age() {
 		}
 		if !h.Pinned && now.Sub(h.Used) >= m.config.Idle {
 			m.drop(h)
+			freed = append(freed, h.IPv4)
 		}
 	}
 	m.touch()
+	return freed
 }
 
 // Active are the mappings in use, for the Translator, in order of their IPv6

@@ -46,7 +46,7 @@ func TestAssign(t *testing.T) {
 	if _, _, err := m.Assign(six(6)); !errors.Is(err, ErrExhausted) {
 		t.Errorf("a seventh host: %v", err)
 	}
-	if err := m.Remove(six(3)); err != nil {
+	if _, err := m.Remove(six(3)); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := m.Assign(six(6)); err != nil {
@@ -88,6 +88,20 @@ func TestSourcesAndBounds(t *testing.T) {
 	}
 	if _, _, err := m.Assign(netip.MustParseAddr("2001:db8:1:1::1")); err != nil {
 		t.Errorf("the next /64: %v", err)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	c := pool("100.64.0.0/16")
+	c.Limit = 8
+	m := open(t, c)
+	for i := range 7 { // .1 to .7
+		if a, _, err := m.Assign(six(i)); err != nil || a.As4()[2] != 0 || a.As4()[3] > 7 {
+			t.Errorf("host %d: %v, %v", i, a, err)
+		}
+	}
+	if _, _, err := m.Assign(six(7)); !errors.Is(err, ErrExhausted) {
+		t.Errorf("an eighth host: %v", err)
 	}
 }
 
@@ -157,10 +171,10 @@ func TestAddAndRemove(t *testing.T) {
 			t.Errorf("%s %s: %v, want %q", c.six, c.four, err, c.want)
 		}
 	}
-	if err := m.Remove(a("100.64.0.5")); err != nil {
+	if _, err := m.Remove(a("100.64.0.5")); err != nil {
 		t.Error(err)
 	}
-	if err := m.Remove(a("2001:db8::1")); !errors.Is(err, ErrUnknown) {
+	if _, err := m.Remove(a("2001:db8::1")); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
 }
