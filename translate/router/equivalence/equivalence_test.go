@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -81,19 +82,31 @@ func (pr *pair) become(c translate.Config, mtu4, mtu6 int) (err error) {
 // program's questions to the routing table have one answer: no.
 func secluded(t testing.TB, f func()) {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends here
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		defer func() { done <- err }()
-		if err == nil {
-			f()
+	once.Do(func() {
+		ready := make(chan error)
+		go func() {
+			runtime.LockOSThread() // for as long as the process lives
+			err := unix.Unshare(unix.CLONE_NEWNET)
+			ready <- err
+			if err == nil {
+				for call := range calls {
+					call()
+				}
+			}
+		}()
+		if err := <-ready; err != nil {
+			panic(fmt.Sprintf("make a network namespace: %v", err))
 		}
-	}()
-	if err := <-done; err != nil {
-		t.Fatalf("make a network namespace: %v", err)
-	}
+	})
+	done := make(chan struct{})
+	calls <- func() { defer close(done); f() }
+	<-done
 }
+
+var (
+	once  sync.Once
+	calls = make(chan func())
+)
 
 // reference is what translate makes of a packet.
 func (pr *pair) reference(p []byte) (translate.Verdict, []byte) {
