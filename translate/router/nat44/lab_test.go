@@ -186,8 +186,10 @@ func (w *world) call(network string, from netip.Addr) (net.Conn, netip.AddrPort,
 }
 
 // alive tells whether a TCP connection still carries bytes both ways.
-func alive(c net.Conn) error {
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+func alive(c net.Conn) error { return aliveWithin(c, 5*time.Second) }
+
+func aliveWithin(c net.Conn, d time.Duration) error {
+	c.SetDeadline(time.Now().Add(d))
 	if _, err := c.Write([]byte("ping")); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package nat44
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -28,10 +29,13 @@ const countFile = "/proc/sys/net/netfilter/nf_conntrack_count"
 // through all connections of the VM for each new one: with 400 of them a new
 // connection took 200 µs instead of 9.)
 //
-// Run returns when ctx ends, or with an error of the kernel.
+// Run returns when ctx ends or the table is closed, or with an error of the kernel.
 func (t *Table) Run(ctx context.Context) error {
 	for {
 		took, err := t.limit()
+		if errors.Is(err, errClosed) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

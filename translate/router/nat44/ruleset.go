@@ -284,10 +284,10 @@ func masked(register uint32, p netip.Prefix) []expr.Any {
 	}}
 }
 
-func status(mask uint32) []expr.Any { return conntrack(expr.CtKeySTATUS, mask) }
-func state(mask uint32) []expr.Any  { return conntrack(expr.CtKeySTATE, mask) }
+func status(mask uint32) []expr.Any { return ctBits(expr.CtKeySTATUS, mask) }
+func state(mask uint32) []expr.Any  { return ctBits(expr.CtKeySTATE, mask) }
 
-func conntrack(key expr.CtKey, mask uint32) []expr.Any {
+func ctBits(key expr.CtKey, mask uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: key, Register: reg},
 		&expr.Bitwise{

@@ -1,6 +1,7 @@
 package nat44
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/userdata"
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -55,7 +55,7 @@ type Table struct {
 
 	mu        sync.Mutex // guards what follows
 	plan      *Plan
-	mapped    map[netip.Addr]bool // value: has a slice, and so is in the kernel's map
+	mapped    map[netip.Addr]bool   // value: has a slice, and so is in the kernel's map
 	over      []nftables.SetElement // VMs with too many connections
 	forgotten uint64
 	closed    bool
@@ -66,8 +66,13 @@ type Table struct {
 func Open(c Config) (t *Table, err error) {
 	c.setDefaults()
 	t = &Table{config: c, home: netns.None(), mapped: map[netip.Addr]bool{}}
+	made := false
 	defer func() {
 		if err != nil {
+			if made {
+				t.rules.c.DelTable(t.rules.table)
+				_ = t.rules.c.Flush()
+			}
 			t.release()
 			t = nil
 		}
@@ -103,6 +108,7 @@ func Open(c Config) (t *Table, err error) {
 	if err := conn.Flush(); err != nil {
 		return t, explain("make table "+c.Table, err)
 	}
+	made = true
 	// The file is there from the first rule about connections on.
 	if t.count, err = openCount(); err != nil {
 		return t, err
@@ -141,12 +147,13 @@ func (t *Table) checkOwner() error {
 	if !slices.ContainsFunc(tables, func(x *nftables.Table) bool { return x.Name == t.config.Table }) {
 		return nil
 	}
+	// Rules that can't be read are not ours either.
 	rules, err := t.rules.c.GetRules(t.rules.table, &nftables.Chain{Name: chainForward, Table: t.rules.table})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.EPERM) {
 		return explain("read table "+t.config.Table, err)
 	}
 	for _, r := range rules {
-		if s, ok := userdata.GetString(r.UserData, userdata.TypeComment); ok && s == mark {
+		if bytes.Contains(r.UserData, []byte(mark)) {
 			return nil
 		}
 	}
