@@ -41,7 +41,7 @@ func TestParseConnection(t *testing.T) {
 	}{
 		{"UDP", connection(unix.IPPROTO_UDP, ctaProtoDst), unix.IPPROTO_UDP, true},
 		{"ICMP", connection(unix.IPPROTO_ICMP, ctaProtoICMPID), unix.IPPROTO_ICMP, true},
-		{"no answers' tuple", connection(unix.IPPROTO_UDP, ctaProtoDst)[:52], unix.IPPROTO_UDP, false},
+		{"no answers' tuple", connection(unix.IPPROTO_UDP, ctaProtoDst)[:44], unix.IPPROTO_UDP, false},
 		{"nothing", nil, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestParseConnection(t *testing.T) {
 			if f.source != netip.MustParseAddr("100.64.0.1") || f.shared != sharedAddr || f.protocol != c.protocol || f.port != 0x501 {
 				t.Errorf("%+v", f)
 			}
-			if len(f.key) != 52+8 {
+			if len(f.key) != 44+8 {
 				t.Errorf("the key has %d bytes", len(f.key))
 			}
 		})

@@ -25,12 +25,19 @@
 // the rest runs once per connection. The state of connections is the kernel's
 // (conntrack), not the table's, so that the table can be replaced under traffic.
 //
+// What a slice can't do: two connections of a VM to the same place (protocol,
+// address and port) need two ports, so that of these there can be as many as a
+// slice has ports. The kernel drops what finds none, without a word.
+//
+// nft(8) up to 1.0.6 lists the table but for the rule in postrouting: it wants a
+// note about the map's values that google/nftables can't write.
+//
 // Ownership: the table belongs to the process that opened it; it is marked, and
 // one of the same name without the mark is never touched. A Table has a lock and
 // may be used from several goroutines. It works in the network namespace of the
 // thread that called Open, and keeps a descriptor of it.
 //
 // Sources: nft(8); Linux net/netfilter/nft_nat.c, nf_nat_core.c, nft_lookup.c,
-// nft_dynset.c, nf_conncount.c; RFC 4787, RFC 6888 (limits per subscriber),
+// nft_dynset.c, nf_conncount.c, nf_conntrack_netlink.c; RFC 4787, RFC 6888 (limits per subscriber),
 // RFC 7422 (deterministic mapping), RFC 1812 section 5.2.7.1 (ICMP code 13).
 package nat44
