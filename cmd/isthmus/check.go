@@ -50,6 +50,7 @@ func describe(out io.Writer, file string, c *config.Config) error {
 	}
 	row("pool6", "%s", orNone(prefixStrings(r.Pool6)))
 	row("mappings (eam)", "%d", len(r.EAM))
+	row("hosts without a mapping", "%s", describePool(c))
 	row("denied IPv4", "%s", orNone(append([]string{"the built-in ranges"}, prefixStrings(r.Deny4)...)))
 	row("ICMP error sources", "%s", orHost(append(prefixStrings(r.ICMPSource4), prefixStrings(r.ICMPSource6)...)))
 	row("hairpinning", "%s", r.Hairpin)
@@ -70,6 +71,25 @@ func describe(out io.Writer, file string, c *config.Config) error {
 		row("warning", "%s", s)
 	}
 	return w.Flush()
+}
+
+// describePool says what becomes of hosts that have no mapping.
+func describePool(c *config.Config) string {
+	r := &c.Router
+	if !r.Dynamic.Pool4.IsValid() {
+		return "are refused"
+	}
+	out := fmt.Sprintf("get an address of %v", r.Dynamic.Pool4)
+	if len(r.VMPrefixes) > 0 {
+		out += " if they are in " + strings.Join(prefixStrings(r.VMPrefixes), ", ")
+	}
+	switch {
+	case r.Share.Auto:
+		out += ", and share this host's own address"
+	case len(r.Share.Addresses) > 0:
+		out += fmt.Sprintf(", and share %v", r.Share.Addresses)
+	}
+	return out
 }
 
 // describePort looks the interface up on this host.

@@ -16,10 +16,10 @@ func addConfigFlag(c *cobra.Command, file *string) {
 	_ = c.MarkFlagFilename("config", "toml")
 }
 
-// loadConfig reads the file, or gives the built-in defaults where there is none.
+// loadConfig reads the file, or gives what holds where there is none.
 func loadConfig(file string) (*config.Config, error) {
 	if file == "" {
-		return config.Default(), nil
+		return config.OutOfTheBox(), nil
 	}
 	return config.Load(file)
 }
@@ -47,6 +47,11 @@ func routerConfig(c *config.Config) router.Config {
 			Idle: c.Router.Dynamic.Idle, MaxPer64: c.Router.Dynamic.MaxPer64,
 		},
 	}
+	s := c.Router.Share
+	out.Share = router.ShareConfig{
+		Auto: s.Auto, Addresses: s.Addresses, Keep: s.Keep, PortsPerVM: s.PortsPerVM,
+		MaxConnections: noBound(s.MaxConnections), NewPerSecond: noBound(s.NewPerSecond),
+	}
 	out.ErrorRate, out.ErrorBurst = errorLimit(c.Router.ICMPErrorRate)
 	if dir := c.Router.StateDir; dir != "" {
 		out.Dynamic.StateFile = filepath.Join(dir, "dynamic-map")
@@ -62,6 +67,14 @@ func routerConfig(c *config.Config) router.Config {
 		})
 	}
 	return out
+}
+
+// noBound turns the configuration's 0 into the router's negative.
+func noBound(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
 }
 
 // errorLimit is the router's limit of a number of ICMP errors per second. The

@@ -121,6 +121,7 @@ func (d *daemon) logStart() {
 	d.log.Info().Str("version", version.Get().Version).Str("config", source(d.file)).Msg("isthmus starts")
 	d.log.Info().Strs("pool6", prefixStrings(r.Pool6)).Int("eam", len(r.EAM)).Int("ports", len(r.Ports)).
 		Str("kernel", r.Kernel.Interface).Msg("translating between IPv6 and IPv4")
+	d.log.Info().Msg("hosts without a mapping " + describePool(d.config))
 	for _, w := range d.config.Warnings() {
 		d.log.Warn().Msg(w)
 	}

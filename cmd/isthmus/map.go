@@ -24,6 +24,16 @@ type mapChange struct {
 	IPv4 netip.Addr `json:"ipv4,omitzero"`
 }
 
+// ownerPath is where it answers whose a port of a shared address is.
+const ownerPath = "/v1/map/owner"
+
+// owner is a question: whose is the port of the shared address; and its answer.
+type owner struct {
+	Shared netip.AddrPort `json:"shared"`
+	IPv4   netip.Addr     `json:"ipv4,omitzero"`
+	IPv6   netip.Addr     `json:"ipv6,omitzero"`
+}
+
 // handleMap is the daemon's side of `isthmus map`.
 func (d *daemon) handleMap(c *control.Server) {
 	c.Handle(mapPath, func() any {
@@ -32,12 +42,21 @@ func (d *daemon) handleMap(c *control.Server) {
 		}
 		return []dynamic.Entry{}
 	})
-	control.Change(c, http.MethodPut, mapPath, func(m mapChange) error { return d.router.AddMapping(m.IPv6, m.IPv4) })
-	control.Change(c, http.MethodDelete, mapPath, func(m mapChange) error {
+	control.Answer(c, http.MethodPut, mapPath, func(m mapChange) (mapChange, error) {
+		return m, d.router.AddMapping(m.IPv6, m.IPv4)
+	})
+	control.Answer(c, http.MethodDelete, mapPath, func(m mapChange) (mapChange, error) {
 		if m.IPv6.IsValid() {
-			return d.router.RemoveMapping(m.IPv6)
+			return m, d.router.RemoveMapping(m.IPv6)
 		}
-		return d.router.RemoveMapping(m.IPv4)
+		return m, d.router.RemoveMapping(m.IPv4)
+	})
+	control.Answer(c, http.MethodPost, ownerPath, func(o owner) (owner, error) {
+		var ok bool
+		if o.IPv4, o.IPv6, ok = d.router.Owner(o.Shared.Addr(), o.Shared.Port()); !ok {
+			return o, fmt.Errorf("%v is nobody's: the address is not shared, or the port is the host's own", o.Shared)
+		}
+		return o, nil
 	})
 }
 
@@ -97,7 +116,7 @@ file ([router] eam) are not listed here.`,
 			if m.IPv4, err = netip.ParseAddr(args[1]); err != nil || !m.IPv4.Is4() {
 				return usageError{fmt.Errorf("%s is no IPv4 address", args[1])}
 			}
-			return control.Send(c.Context(), socket, http.MethodPut, mapPath, m)
+			return control.Ask(c.Context(), socket, http.MethodPut, mapPath, m, &m)
 		},
 	}
 	remove := &cobra.Command{
@@ -115,10 +134,34 @@ gets another address with its next packet.`,
 			if a.Is6() {
 				m = mapChange{IPv6: a}
 			}
-			return control.Send(c.Context(), socket, http.MethodDelete, mapPath, m)
+			return control.Ask(c.Context(), socket, http.MethodDelete, mapPath, m, &m)
 		},
 	}
-	c.AddCommand(list, add, remove)
+	whose := &cobra.Command{
+		Use:   "owner ADDRESS PORT",
+		Short: "Tell whose a port of a shared address is",
+		Long: `Tells which host a port of a shared address belongs to ([router.share]): ports are
+given to hosts in ranges, so no log of connections is needed. It is the host that
+has the range now; one that lost its address to idleness before is not known.`,
+		Example: "  isthmus map owner 203.0.113.7 1281",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			var o owner
+			var err error
+			if o.Shared, err = netip.ParseAddrPort(args[0] + ":" + args[1]); err != nil || !o.Shared.Addr().Is4() {
+				return usageError{fmt.Errorf("%s %s is no IPv4 address and port", args[0], args[1])}
+			}
+			if err := control.Ask(c.Context(), socket, http.MethodPost, ownerPath, o, &o); err != nil {
+				return err
+			}
+			if !o.IPv6.IsValid() {
+				return fmt.Errorf("the port is of %v, which no host has at the moment", o.IPv4)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%v (%v)\n", o.IPv6, o.IPv4)
+			return nil
+		},
+	}
+	c.AddCommand(list, add, remove, whose)
 	return c
 }
 

@@ -25,7 +25,8 @@ func newRunCommand() *cobra.Command {
 or route behind. SIGHUP reads the configuration file again: a file with an error
 is reported and changes nothing.
 
-Without -c the built-in defaults hold: the kernel path with 64:ff9b::/96.`,
+Without -c, the VMs of this host reach the IPv4 Internet by 64:ff9b::/96 and this
+host's own IPv4 address, on the kernel path.`,
 		Example: "  isthmus run\n  isthmus run -c /etc/isthmus/isthmus.toml --log-level debug",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

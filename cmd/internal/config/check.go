@@ -11,6 +11,7 @@ import (
 func check(d *decoder, root *node) {
 	checkPorts(d, root)
 	checkEAM(d, root)
+	checkShare(d, root)
 	if len(d.errs.List) == 0 {
 		checkTranslate(d, root)
 	}
@@ -31,6 +32,21 @@ func checkPorts(d *decoder, root *node) {
 			d.add(at(), key, fmt.Sprintf("%s is the TUN device of [router.kernel]", p.Interface), "name the TUN device differently there, or remove this port")
 		}
 		seen[p.Interface] = true
+	}
+}
+
+// checkShare makes sure that there is something to share, on a path where it can be.
+func checkShare(d *decoder, root *node) {
+	r := &d.config.Router
+	if !r.Share.Auto && len(r.Share.Addresses) == 0 {
+		return
+	}
+	at := valueOffset(root, "router", "share", "address")
+	switch {
+	case !r.Dynamic.Pool4.IsValid():
+		d.add(at, "router.share.address", "there is no pool whose hosts could share it", `set [router.dynamic] pool4, such as "100.64.0.0/16"`)
+	case len(r.Ports) > 0:
+		d.add(at, "router.share.address", "what leaves by an AF_XDP port passes no NAT of the kernel", "remove the [[router.port]] sections, or this")
 	}
 }
 

@@ -38,6 +38,7 @@ type Router struct {
 	VMPrefixes      []netip.Prefix // none: all
 	StateDir        string         // absolute path, "" for none
 	Dynamic         Dynamic
+	Share           Share
 	Ports           []Port
 	Kernel          Kernel
 }
@@ -47,6 +48,16 @@ type Dynamic struct {
 	Pool4    netip.Prefix // not valid: none
 	Idle     time.Duration
 	MaxPer64 int // 0: no bound
+}
+
+// Share is the [router.share] section.
+type Share struct {
+	Auto           bool
+	Addresses      []netip.Addr // none and not Auto: nothing is shared
+	PortsPerVM     int
+	MaxConnections int // 0: no bound
+	NewPerSecond   int // 0: no bound
+	Keep           bool
 }
 
 // Port is one [[router.port]]: a network interface that AF_XDP sockets serve.
@@ -109,6 +120,25 @@ func Default() *Config {
 	return c
 }
 
+// outOfTheBox is what holds without a file: the VMs of this host reach the IPv4
+// Internet by the host's own address.
+const outOfTheBox = `
+[router.dynamic]
+pool4 = "100.64.0.0/16"   # RFC 6598
+[router.share]
+address = "auto"
+`
+
+// OutOfTheBox returns the configuration that holds when there is no file: the
+// defaults, and address sharing.
+func OutOfTheBox() *Config {
+	c, err := Parse("built-in defaults", []byte(outOfTheBox))
+	if err != nil {
+		panic(err) // TestOutOfTheBox reads it
+	}
+	return c
+}
+
 // Load reads and checks the file at path. The error is Errors when the file
 // could be read but is not right.
 func Load(path string) (*Config, error) { return load(path, maxFile) }
@@ -165,6 +195,7 @@ func (c *Config) NeedRestart(next *Config) []string {
 		{"router.vm_prefixes", slices.Equal(c.Router.VMPrefixes, next.Router.VMPrefixes)},
 		{"router.state_dir", c.Router.StateDir == next.Router.StateDir},
 		{"router.dynamic", c.Router.Dynamic == next.Router.Dynamic},
+		{"router.share", reflect.DeepEqual(c.Router.Share, next.Router.Share)},
 		{"router.port", reflect.DeepEqual(c.Router.Ports, next.Router.Ports)},
 		{"router.kernel", c.Router.Kernel == next.Router.Kernel},
 		{"metrics", c.Metrics == next.Metrics},
@@ -185,5 +216,6 @@ func (c *Config) Reloaded(next *Config) *Config {
 	running.Router.Ports, running.Router.Kernel = c.Router.Ports, c.Router.Kernel
 	running.Router.ICMPErrorRate = c.Router.ICMPErrorRate
 	running.Router.VMPrefixes, running.Router.StateDir, running.Router.Dynamic = c.Router.VMPrefixes, c.Router.StateDir, c.Router.Dynamic
+	running.Router.Share = c.Router.Share
 	return &running
 }

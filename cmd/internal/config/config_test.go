@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ func TestDefaults(t *testing.T) {
 			ICMPErrorRate:   100,
 			StateDir:        "/var/lib/isthmus",
 			Dynamic:         Dynamic{Idle: 168 * time.Hour, MaxPer64: 256},
+			Share:           Share{PortsPerVM: 256, MaxConnections: 4000, NewPerSecond: 400},
 			Kernel:          Kernel{Interface: "isthmus0"},
 		},
 		Metrics: Metrics{Listen: "[::1]:9464"},
@@ -72,6 +74,12 @@ pool4 = "100.64.0.0/16"
 idle = "1h30m"
 max_per_64 = 0
 
+[router.share]
+ports_per_vm = 512
+max_connections = 0
+new_per_second = 1
+keep = true
+
 [[router.port]]
 interface = "enp1s0"
 queues    = [1, 0]
@@ -108,6 +116,7 @@ socket = "/run/other.sock"
 			Deny4: prefixes("198.51.100.0/24"), AllowPrivate4: true, Hairpin: HairpinOff, ICMPErrorRate: 7,
 			VMPrefixes: prefixes("2001:db8::/32"),
 			Dynamic:    Dynamic{Pool4: netip.MustParsePrefix("100.64.0.0/16"), Idle: 90 * time.Minute},
+			Share:      Share{PortsPerVM: 512, NewPerSecond: 1, Keep: true},
 			Ports: []Port{
 				{"enp1s0", []int{0, 1}, ZeroCopyRequire, AttachGeneric, ChecksumComplete, 4096},
 				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},
@@ -118,6 +127,36 @@ socket = "/run/other.sock"
 	}
 	if diff := cmp.Diff(want, got, byPrefix); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestOutOfTheBox(t *testing.T) {
+	c := OutOfTheBox()
+	if c.Router.Dynamic.Pool4 != netip.MustParsePrefix("100.64.0.0/16") || !c.Router.Share.Auto || len(c.Router.Ports) != 0 {
+		t.Errorf("%+v", c.Router)
+	}
+}
+
+func TestSharedAddresses(t *testing.T) {
+	pool := "[router.dynamic]\npool4 = '100.64.0.0/16'\n[router.share]\naddress = "
+	for doc, want := range map[string][]string{
+		"'203.0.113.7'":                  {"203.0.113.7"},
+		"['203.0.113.7', '203.0.113.8']": {"203.0.113.7", "203.0.113.8"},
+		"[]":                             nil,
+		"''":                             nil,
+	} {
+		c, err := Parse("x", []byte(pool+doc))
+		if err != nil {
+			t.Errorf("%s: %v", doc, err)
+			continue
+		}
+		var got []string
+		for _, a := range c.Router.Share.Addresses {
+			got = append(got, a.String())
+		}
+		if c.Router.Share.Auto || !slices.Equal(got, want) {
+			t.Errorf("%s: got %v", doc, got)
+		}
 	}
 }
 
@@ -155,7 +194,7 @@ func TestErrors(t *testing.T) {
 		{"unknown key in a port", "[[router.port]]\ninterface = 'a'\nzerocopy = 'off'", []string{"3:1: router.port[0].zerocopy: unknown key; did you mean zero_copy?"}},
 		{"unknown key in a mapping", "[router]\neam = [{ ipv6 = '2001:db8::1', ip4 = '192.0.2.1' }]", []string{
 			`2:8: router.eam[0]: ipv4 is missing; add ipv4 = "192.0.2.0/24"`, "2:32: router.eam[0].ip4: unknown key; a mapping has ipv6 and ipv4"}},
-		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.kernel], [metrics], [control]"}},
+		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.share], [router.kernel], [metrics], [control]"}},
 		{"unknown section, near", "[routers]", []string{"1:2: routers: unknown section; did you mean [router]?"}},
 		{"unknown section, inner", "[router.kernal]\ninterface = 'x'", []string{"1:9: router.kernal: unknown section; did you mean [router.kernel]?"}},
 		{"syntax", "[router]\npool6 = [", []string{"2:9: array is incomplete; correct the TOML syntax"}},
@@ -176,6 +215,9 @@ func TestErrors(t *testing.T) {
 		{"pool of the wrong family", "[router.dynamic]\npool4 = '2001:db8::/64'", []string{`2:9: router.dynamic.pool4: "2001:db8::/64" is not an IPv4 prefix; write one such as "192.0.2.0/24"`}},
 		{"duration", "[router.dynamic]\nidle = '7d'", []string{`2:8: router.dynamic.idle: "7d" is not a duration of at least 1s; write a number and h, m or s, such as "24h" or "1h30m"`}},
 		{"relative state_dir", "[router]\nstate_dir = 'state'", []string{`2:13: router.state_dir: "state" is not an absolute path; write one such as "/var/lib/isthmus", or "" for none`}},
+		{"shared address", "[router.share]\naddress = 'dhcp'", []string{`2:11: router.share.address: "dhcp" is not an IPv4 address; write "auto", an address such as "203.0.113.7", a list of such, or "" for none`}},
+		{"share without a pool", "[router.share]\naddress = 'auto'", []string{`2:11: router.share.address: there is no pool whose hosts could share it; set [router.dynamic] pool4, such as "100.64.0.0/16"`}},
+		{"share with a port", "[router.dynamic]\npool4 = '100.64.0.0/16'\n[router.share]\naddress = 'auto'\n[[router.port]]\ninterface = 'a'", []string{`4:11: router.share.address: what leaves by an AF_XDP port passes no NAT of the kernel; remove the [[router.port]] sections, or this`}},
 		{"frame size", "[[router.port]]\ninterface = 'a'\nframe_size = 3000", []string{"3:14: router.port[0].frame_size: 3000 is not a choice; write 2048 or 4096"}},
 		{"choice", "[router]\nudp_zero_checksum = 'Drop'", []string{`2:21: router.udp_zero_checksum: "Drop" is not a choice; write "compute" or "drop"`}},
 		{"pool6 length", "[router]\npool6 = ['64:ff9b::/95']", []string{"2:10: router.pool6[0]: /95 is not a length of RFC 6052; write /32, /40, /48, /56, /64 or /96"}},
@@ -282,16 +324,25 @@ func TestLoad(t *testing.T) {
 // for a restart is what the table says.
 func TestNeedRestart(t *testing.T) {
 	const port = "\n[[router.port]]\ninterface = 'base'\n"
-	base, err := Parse("x", []byte(port))
-	if err != nil {
-		t.Fatal(err)
+	const pool = "[router.dynamic]\npool4 = '100.64.0.0/16'\n" // what there is to share
+	parse := func(t *testing.T, doc string) *Config {
+		t.Helper()
+		c, err := Parse("x", []byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
 	}
 	for i := range language {
 		s := &language[i]
 		for _, k := range s.keys {
 			t.Run(s.fullName(k.name), func(t *testing.T) {
+				base := parse(t, port)
 				doc := s.header() + "\n" + k.name + " = " + k.example + port
 				switch {
+				case s.path == "router.share":
+					base = parse(t, pool)
+					doc = pool + s.header() + "\n" + k.name + " = " + k.example
 				case s.path == "":
 					doc = k.name + " = " + k.example + port
 				case s.many && k.required:
@@ -299,10 +350,7 @@ func TestNeedRestart(t *testing.T) {
 				case s.many:
 					doc = port + k.name + " = " + k.example
 				}
-				next, err := Parse("x", []byte(doc))
-				if err != nil {
-					t.Fatal(err)
-				}
+				next := parse(t, doc)
 				if cmp.Equal(base, next, byPrefix) {
 					t.Error("the example is the default")
 				}
@@ -312,6 +360,7 @@ func TestNeedRestart(t *testing.T) {
 			})
 		}
 	}
+	base := parse(t, port)
 	if got := base.NeedRestart(base); got != nil {
 		t.Errorf("no change: got %v", got)
 	}

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"aarch64.com/isthmus/translate/router/nat44"
+)
 
 // A section is one [table] of the file, or one [[table]] that may come several
 // times.
@@ -187,6 +191,39 @@ var language = []section{
 				name: "max_per_64", typ: "integer, 0 to 1000000", def: `256`, example: `16`, restart: true,
 				doc: "How many addresses of the pool one /64, which often is one VM, may have at a time. 0: no bound.",
 				set: func(c *Config, v value) { v.integer(&c.Router.Dynamic.MaxPer64, 0, 1_000_000) },
+			},
+		},
+	},
+	{
+		path: "router.share",
+		doc:  "Lets the hosts of the dynamic pool share addresses of this host, by a NAT in an nftables table `isthmus`. Each host has ports of its own, so that none takes those of another and any (address, port) leads back to its host (`isthmus map owner`). Kernel path only.",
+		keys: []key{
+			{
+				name: "address", typ: `"auto", IPv4 address or list of them`, def: `""`, example: `"auto"`, restart: true,
+				doc: "The shared addresses. auto: that of the interface which the default route leaves by. Empty: the pool leaves as it is.",
+				set: func(c *Config, v value) { v.share(&c.Router.Share) },
+			},
+			{
+				name: "ports_per_vm", typ: "integer, 16 to 16384", def: `256`, example: `1024`, restart: true,
+				doc: "Ports of each host, and ICMP identifiers. Ports below 1024 and those of net.ipv4.ip_local_port_range are the host's own; the rest, divided by this, is how many hosts one address serves.",
+				set: func(c *Config, v value) {
+					v.integer(&c.Router.Share.PortsPerVM, nat44.MinPortsPerVM, nat44.MaxPortsPerVM)
+				},
+			},
+			{
+				name: "max_connections", typ: "integer, 0 to 1000000", def: `4000`, example: `1000`, restart: true,
+				doc: "Connections that one host may have at a time; more are refused. 0: no bound.",
+				set: func(c *Config, v value) { v.integer(&c.Router.Share.MaxConnections, 0, 1_000_000) },
+			},
+			{
+				name: "new_per_second", typ: "integer, 0 to 1000000", def: `400`, example: `100`, restart: true,
+				doc: "Connections that one host may open per second, and at once; more are refused. 0: no bound.",
+				set: func(c *Config, v value) { v.integer(&c.Router.Share.NewPerSecond, 0, 1_000_000) },
+			},
+			{
+				name: "keep", typ: "boolean", def: `false`, example: `true`, restart: true,
+				doc: "Leaves the table in the kernel on stop, so that connections outlive a restart. It is replaced on the next start.",
+				set: func(c *Config, v value) { v.boolean(&c.Router.Share.Keep) },
 			},
 		},
 	},

@@ -67,6 +67,36 @@ func (v value) optionalPrefix(to *netip.Prefix, f family) {
 	}
 }
 
+// share reads "auto", an IPv4 address, a list of them, or nothing.
+func (v value) share(to *Share) {
+	const remedy = `write "auto", an address such as "203.0.113.7", a list of such, or "" for none`
+	one := func(v value) {
+		s, ok := v.text("an IPv4 address")
+		if !ok {
+			return
+		}
+		a, err := netip.ParseAddr(s)
+		switch {
+		case err != nil || !a.Is4():
+			v.fail(fmt.Sprintf("%q is not an IPv4 address", s), remedy)
+		case slices.Contains(to.Addresses, a):
+			v.fail(fmt.Sprintf("%s comes twice", a), "remove one")
+		default:
+			to.Addresses = append(to.Addresses, a)
+		}
+	}
+	to.Auto, to.Addresses = false, nil
+	switch {
+	case v.node.kind == unstable.Array:
+		v.each("a list of IPv4 addresses", one)
+	case v.node.kind == unstable.String && v.node.text == "auto":
+		to.Auto = true
+	case v.node.kind == unstable.String && v.node.text == "":
+	default:
+		one(v)
+	}
+}
+
 // prefixes reads a list of prefixes, none of them twice.
 func (v value) prefixes(to *[]netip.Prefix, f family) {
 	var list []netip.Prefix

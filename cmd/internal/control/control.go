@@ -91,25 +91,28 @@ func (s *Server) Handle(path string, get func() any) {
 	})
 }
 
-// Change answers requests of a method for a path that carry a JSON value of the
-// type of B: change says what went wrong, and the client prints it.
-func Change[B any](s *Server, method, path string, change func(B) error) {
+// Answer answers requests of a method for a path that carry a JSON value of the
+// type of Q. What f says went wrong, the client prints.
+func Answer[Q, A any](s *Server, method, path string, f func(Q) (A, error)) {
 	s.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
-		var body B
-		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&body)
+		var question Q
+		var answer any
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&question)
 		if err == nil {
-			err = change(body)
+			answer, err = f(question)
 		}
 		w.Header().Set("Content-Type", "application/json")
-		answer := struct {
-			Error string `json:"error,omitempty"`
-		}{}
 		if err != nil {
 			w.WriteHeader(http.StatusUnprocessableEntity)
-			answer.Error = err.Error()
+			answer = refusal{err.Error()}
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	})
+}
+
+// refusal is the answer to a request that was not carried out.
+type refusal struct {
+	Error string `json:"error"`
 }
 
 // maxBody bounds a request in bytes.
@@ -130,15 +133,12 @@ func (s *Server) Close() { s.listener.Close() }
 
 // Get asks the daemon behind the socket and decodes its answer.
 func Get(ctx context.Context, socket, path string, answer any) error {
-	return ask(ctx, socket, http.MethodGet, path, nil, answer)
+	return Ask(ctx, socket, http.MethodGet, path, nil, answer)
 }
 
-// Send asks the daemon to change something. The error says what it refused.
-func Send(ctx context.Context, socket, method, path string, body any) error {
-	return ask(ctx, socket, method, path, body, &struct{}{})
-}
-
-func ask(ctx context.Context, socket, method, path string, body, answer any) error {
+// Ask sends the daemon a question, or has it change something, and decodes its
+// answer. The error says what it refused.
+func Ask(ctx context.Context, socket, method, path string, body, answer any) error {
 	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -170,7 +170,7 @@ func ask(ctx context.Context, socket, method, path string, body, answer any) err
 		return fmt.Errorf("ask isthmus: %w", err)
 	}
 	if resp.StatusCode == http.StatusUnprocessableEntity {
-		var refused struct{ Error string }
+		var refused refusal
 		if json.Unmarshal(data, &refused) == nil && refused.Error != "" {
 			return errors.New(refused.Error)
 		}
