@@ -38,6 +38,7 @@
 // thread that called Open, and keeps a descriptor of it.
 //
 // Sources: nft(8); Linux net/netfilter/nft_nat.c, nf_nat_core.c, nft_lookup.c,
-// nft_dynset.c, nf_conncount.c, nf_conntrack_netlink.c; RFC 4787, RFC 6888 (limits per subscriber),
-// RFC 7422 (deterministic mapping), RFC 1812 section 5.2.7.1 (ICMP code 13).
+// nft_dynset.c, nf_conncount.c, nf_conntrack_netlink.c; RFC 4787, RFC 6888
+// (limits per subscriber), RFC 7422 (deterministic mapping), RFC 1812 section
+// 5.2.7.1 (ICMP code 13).
 package nat44

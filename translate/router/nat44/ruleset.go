@@ -86,9 +86,9 @@ const (
 //	}
 //	chain shared {
 //	        meta l4proto != tcp,udp,icmp counter name protocol reject ...
-//	        ip saddr @blocked update @limited { ip saddr counter } counter name too_many reject ...
 //	        update @rates { ip saddr limit rate over N/second burst N packets }
-//	                update @limited { ip saddr counter } counter name too_fast reject ...
+//	                update @limited { ip saddr counter } counter name too_fast drop
+//	        ip saddr @blocked update @limited { ip saddr counter } counter name too_many reject ...
 //	        counter name opened
 //	}
 //	chain postrouting {
@@ -188,9 +188,9 @@ func (r ruleset) create(c Config, p *Plan, mapped []netip.Addr) error {
 	r.rule(shared, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
 		&expr.Lookup{SourceRegister: reg, SetName: protocols.Name, SetID: protocols.ID, Invert: true},
 		count(counterProtocol), prohibited())
-	// Who is blocked uses nothing of his rate up.
-	r.rule(shared, source(), &expr.Lookup{SourceRegister: reg, SetName: blocked.Name, SetID: blocked.ID},
-		remember(limited), count(counterTooMany), prohibited())
+	// Too fast is dropped, not refused: the next try gets through, and a flood
+	// uses up no ICMP errors of the host's, of which the kernel allows only so
+	// many per second. So the rate comes first.
 	if c.NewPerSecond > 0 {
 		r.rule(shared, source(), &expr.Dynset{
 			SrcRegKey: reg, SetName: setRates, SetID: rates.ID, Operation: unix.NFT_DYNSET_OP_UPDATE,
@@ -198,8 +198,10 @@ func (r ruleset) create(c Config, p *Plan, mapped []netip.Addr) error {
 				Type: expr.LimitTypePkts, Rate: uint64(c.NewPerSecond), Unit: expr.LimitTimeSecond,
 				Burst: uint32(c.NewPerSecond), Over: true,
 			}},
-		}, remember(limited), count(counterTooFast), prohibited())
+		}, remember(limited), count(counterTooFast), verdict(expr.VerdictDrop, ""))
 	}
+	r.rule(shared, source(), &expr.Lookup{SourceRegister: reg, SetName: blocked.Name, SetID: blocked.ID},
+		remember(limited), count(counterTooMany), prohibited())
 	r.rule(shared, count(counterOpened))
 
 	r.rule(postrouting, source(), lookup(slices), &expr.NAT{

@@ -18,7 +18,7 @@ type Stats struct {
 	NoSlice        uint64 // packets refused: the mapped address has no slice, or was not added
 	Protocol       uint64 // packets refused: neither TCP, UDP nor ICMP, so nobody could tell whose they are
 	TooMany        uint64 // connections refused: the VM has Config.MaxConnections
-	TooFast        uint64 // connections refused: the VM has opened Config.NewPerSecond
+	TooFast        uint64 // connections dropped: the VM has opened Config.NewPerSecond; it may try again
 	Invalid        uint64 // packets dropped: of no connection that conntrack knows or would begin
 	Untranslatable uint64 // packets dropped: their connection was begun without being translated
 	Forgotten      uint64 // connections removed from conntrack, because their slice is not theirs any more
@@ -65,7 +65,7 @@ func (t *Table) Stats() (Stats, error) {
 }
 
 // Limited tells which mapped addresses have run into a limit within the last
-// hour, and how many of their connections were refused meanwhile.
+// hour, and how many of their connections were refused or dropped meanwhile.
 func (t *Table) Limited() (map[netip.Addr]uint64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,6 +1,7 @@
 package nat44
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -240,6 +241,50 @@ func TestTooFast(t *testing.T) {
 	}
 	if _, _, err := w.call("tcp4", vm(1)); err != nil {
 		t.Errorf("the other VM: %v", err)
+	}
+}
+
+// A hundred VMs, usual limits, and one that opens 100,000 connections.
+func TestOneOfAHundred(t *testing.T) {
+	w := newWorld(t)
+	tab := w.open(Config{Mapped: vmRange(100)})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- tab.Run(ctx) }()
+	flooded := make(chan struct{})
+	go func() {
+		defer close(flooded)
+		f := w.newFlood()
+		defer f.close()
+		for i := range 100_000 {
+			if err := f.send(vm(0), i); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for i := 1; i < 100; i++ {
+		for _, network := range []string{"tcp4", "udp4"} {
+			_, got, err := w.call(network, vm(i))
+			if err != nil {
+				t.Fatalf("%s from %s: %v", network, vm(i), err)
+			}
+			mine(t, tab, vm(i), got)
+		}
+	}
+	<-flooded
+	s := stats(t, tab)
+	if all := s.Opened + s.TooFast + s.TooMany; all != 100_000+2*99 {
+		t.Errorf("%+v", s)
+	}
+	// All of the flood but what the rate lets through, however slow it was.
+	limited, err := tab.Limited()
+	if err != nil || len(limited) != 1 || limited[vm(0)] != s.TooFast+s.TooMany || s.TooFast == 0 {
+		t.Errorf("limited are %v, %v; %+v", limited, err, s)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
