@@ -40,7 +40,8 @@ func (p *Program) Update(t Tables) error {
 	return p.resume()
 }
 
-// Add maps one more host, with no gap for the others. Tell user space first.
+// Add maps one more host, with no gap for the others. Tell user space first. A host
+// that there is no room for is left to it.
 func (p *Program) Add(h Host) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -53,14 +54,9 @@ func (p *Program) Add(h Host) error {
 	if p.now.pool.IsValid() && p.now.pool.Contains(h.IPv6) {
 		return fmt.Errorf("fast path: %v lies in pool6 %v, which only Update can allow for", h.IPv6, p.now.pool)
 	}
-	// A change of the tables' copy first, so that what is true of both is
-	// what the kernel is told.
-	next := image{
-		local4: p.now.local4, local6: p.now.local6, hosts: maps.Clone(map[netip.Addr]netip.Addr{}),
-		taken: map[netip.Addr]netip.Addr{}, special: map[netip.Prefix]bool{}, rows: map[uint32]fastRow{},
-	}
-	room := p.size - len(p.now.hosts)
-	mapped := next.add(h, room)
+	next := newImage()
+	next.local4, next.local6 = p.now.local4, p.now.local6
+	mapped := next.add(h, p.size-len(p.now.hosts))
 	for i, row := range next.rows {
 		if err := p.putRow(i, union(row, p.now.rows[i])); err != nil {
 			return err
@@ -72,8 +68,8 @@ func (p *Program) Add(h Host) error {
 	return p.putHost(h)
 }
 
-// Remove takes a host's mapping away. Tell user space first. A host that isn't
-// mapped is no error.
+// Remove takes a host's mapping away, before user space forgets it. A host that
+// isn't mapped is no error.
 func (p *Program) Remove(h Host) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
