@@ -53,23 +53,6 @@ func right(s uint16) string {
 	return "wrong"
 }
 
-// sum adds 16-bit words (RFC 1071).
-func sum(parts ...[]byte) uint16 {
-	var s uint32
-	for _, b := range parts {
-		for i := 0; i < len(b); i += 2 {
-			w := uint32(b[i]) << 8
-			if i+1 < len(b) {
-				w |= uint32(b[i+1])
-			}
-			if s += w; s > 0xffff {
-				s -= 0xffff
-			}
-		}
-	}
-	return uint16(s)
-}
-
 func (d *dissector) v4(p []byte) {
 	head, total := int(p[0]&15)*4, int(binary.BigEndian.Uint16(p[2:]))
 	d.add("version", "IPv4, header of %d bytes", head)
@@ -95,7 +78,7 @@ func (d *dissector) v4(p []byte) {
 		d.add("header sum", "0x%04x", binary.BigEndian.Uint16(p[10:]))
 		return
 	}
-	d.add("header sum", "0x%04x, %s", binary.BigEndian.Uint16(p[10:]), right(sum(p[:head])))
+	d.add("header sum", "0x%04x, %s", binary.BigEndian.Uint16(p[10:]), right(translate.Sum(p[:head])))
 	d.add("source", "%v", netip.AddrFrom4([4]byte(p[12:])))
 	d.add("destination", "%v", netip.AddrFrom4([4]byte(p[16:])))
 	if head > 20 {
@@ -200,9 +183,9 @@ func (d *dissector) transport(f translate.Family, proto uint8, b, pseudo []byte,
 	case proto == 136:
 		d.add("checksum", "0x%04x", field) // covers what its header says
 	case proto == 1:
-		d.add("checksum", "0x%04x, %s", field, right(sum(b)))
+		d.add("checksum", "0x%04x, %s", field, right(translate.Sum(b)))
 	default:
-		d.add("checksum", "0x%04x, %s", field, right(sum(b, pseudo)))
+		d.add("checksum", "0x%04x, %s", field, right(translate.Sum(append(pseudo, b...))))
 	}
 	if !icmp || len(b) < 8 {
 		d.add("payload", "%d bytes", max(0, len(b)-least))
