@@ -21,6 +21,10 @@ type Config struct {
 	// Share lets the hosts of the dynamic pool share addresses of this host.
 	Share ShareConfig
 
+	// FastPath lets the kernel translate plain packets on the kernel path by
+	// itself, where it can (package xsk/tun/fastpath).
+	FastPath bool
+
 	// OwnAddress lets packets through to the host's own IPv4 addresses.
 	OwnAddress bool
 

@@ -76,12 +76,13 @@ func (r *Router) runDynamic(ctx context.Context, cancel func()) (wait func()) {
 func (r *Router) retranslate() error {
 	r.translateMu.Lock()
 	defer r.translateMu.Unlock()
-	tr, err := translate.New(r.effective(r.config.Translate, r.source, r.local4))
+	effective := r.effective(r.config.Translate, r.source, r.local4)
+	tr, err := translate.New(effective)
 	if err != nil {
 		return err
 	}
 	r.shared.translator.Store(tr)
-	return nil
+	return r.updateFastPath(effective)
 }
 
 // learn is a worker's question about a packet that it could not translate for

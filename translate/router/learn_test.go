@@ -265,3 +265,62 @@ func TestShareNeedsTheKernelPath(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestFastPath has the kernel translate what is plain, with a static mapping, a
+// dynamic one and a shared address: bulk arrives whole, and user space sees little.
+func TestFastPath(t *testing.T) {
+	for _, share := range []bool{false, true} {
+		t.Run(fmt.Sprintf("share=%v", share), func(t *testing.T) {
+			topology, err := labtest.New(t, "fast").Build(lab.TopologyConfig{VMs: 2, ChecksumOffload: true, GRO: true, NarrowMTU: 1400})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := &testbed{Topology: topology}
+			n.config = Config{Translate: translation(topology), FastPath: true, Log: func(warn bool, m string) { t.Logf("warn=%v %s", warn, m) }}
+			if share {
+				n.config.Translate.EAM = nil
+				n.config.Dynamic = dynamic.Config{Pool4: netip.MustParsePrefix("100.64.0.0/16"), Idle: time.Hour}
+				n.config.Share.Auto = true
+			}
+			n.open(t)
+			n.run(t)
+			echo(t, n.Server, "4", ":7")
+			echo(t, n.Far, "4", ":7")
+			for _, vm := range n.VMs {
+				for _, server := range []netip.Addr{lab.ServerAddr4, lab.FarAddr4} {
+					if err := transfer(vm.Host, to4(server), 8<<20); err != nil {
+						t.Errorf("%s to %v: %v", vm.Name(), server, err)
+					}
+					for _, size := range []int{1, 1232, 1472, 4000} {
+						if err := datagram(vm.Host, to4(server), size); err != nil {
+							t.Errorf("%s to %v: %v", vm.Name(), server, err)
+						}
+					}
+				}
+			}
+			if !share {
+				echo(t, n.VMs[0].Host, "6", ":7")
+				if err := transfer(n.Server, n.VMs[0].Addr4.String()+":7", 8<<20); err != nil {
+					t.Error(err)
+				}
+			} else {
+				// Mappings that have gone to sleep come back through user space.
+				n.router.dynamic.Age()
+				if err := n.router.retranslate(); err != nil {
+					t.Fatal(err)
+				}
+				if err := transfer(n.VMs[0].Host, to4(lab.ServerAddr4), 8<<20); err != nil {
+					t.Error(err)
+				}
+			}
+			s := n.router.Stats()
+			verdicts, _ := totals(s)
+			user := verdicts[0][translate.Forward] + verdicts[1][translate.Forward]
+			kernel := s.FastPath.Packets[0] + s.FastPath.Packets[1]
+			t.Logf("translated: %d packets by the kernel, %d by user space", kernel, user)
+			if !s.FastPath.Attached || kernel < 10*user {
+				t.Errorf("the kernel translated %d packets, user space %d", kernel, user)
+			}
+		})
+	}
+}

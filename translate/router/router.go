@@ -20,6 +20,7 @@ import (
 	"aarch64.com/isthmus/translate/router/nexthop"
 	"aarch64.com/isthmus/xsk"
 	"aarch64.com/isthmus/xsk/tun"
+	"aarch64.com/isthmus/xsk/tun/fastpath"
 )
 
 // Router owns the TUN device, its routes, the steering programs and the workers.
@@ -45,6 +46,7 @@ type Router struct {
 	translateMu sync.Mutex
 	dynamic     *dynamic.Map      // nil: none
 	share       *nat44.Table      // nil: the pool is not shared
+	fast        *fastpath.Program // nil: off
 	source      translate.Sources // own addresses that the translator was told
 	local4      []netip.Addr      // likewise
 }
@@ -98,6 +100,7 @@ func Open(c Config) (r *Router, err error) {
 	if r.routes, err = openRoutes(r.tun.Ifindex()); err != nil {
 		return r, err
 	}
+	r.openFastPath()
 	if err = r.Update(c.Translate); err != nil {
 		return r, err
 	}
@@ -166,7 +169,8 @@ func (r *Router) Update(c translate.Config) error {
 // update is Update for holders of translateMu.
 func (r *Router) update(c translate.Config) error {
 	own, local := r.mirror.Table().Source(), r.mirror.Table().Local4()
-	tr, err := translate.New(r.effective(c, own, local))
+	effective := r.effective(c, own, local)
+	tr, err := translate.New(effective)
 	if err != nil {
 		return err
 	}
@@ -177,6 +181,9 @@ func (r *Router) update(c translate.Config) error {
 		return err
 	}
 	r.shared.translator.Store(tr)
+	if err := r.updateFastPath(effective); err != nil {
+		return err
+	}
 	if r.tables != nil {
 		if err := r.tables.Update(c.Pool6, mapped); err != nil {
 			return err
@@ -335,7 +342,7 @@ func (r *Router) inHome(f func() error) error {
 func (r *Router) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Stats{Tables: r.mirror.Builds(), Policy: r.mirror.Table().Policy(), Rebuilds: r.rebuilds}
+	s := Stats{Tables: r.mirror.Builds(), Policy: r.mirror.Table().Policy(), Rebuilds: r.rebuilds, FastPath: r.fastPathStats()}
 	if r.dynamic != nil {
 		s.Mappings = r.dynamic.Len()
 	}
@@ -357,6 +364,12 @@ func (r *Router) Stats() Stats {
 // Run does it by itself; only a Router that never ran needs it.
 func (r *Router) Close() {
 	r.replacePlane(nil)
+	if r.fast != nil {
+		if err := r.fast.Close(); err != nil {
+			r.log(true, err.Error())
+		}
+		r.fast = nil
+	}
 	if r.share != nil {
 		if err := r.share.Close(); err != nil {
 			r.log(true, err.Error())

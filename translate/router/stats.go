@@ -15,6 +15,8 @@ type Stats struct {
 	Policy bool
 	// Mappings is how many hosts have an address of the dynamic pool.
 	Mappings int
+	// FastPath is what no worker has seen, because the kernel did it.
+	FastPath FastPathStats
 	// Rebuilds counts how often workers were replaced, after a device had
 	// gone or come back.
 	Rebuilds uint64

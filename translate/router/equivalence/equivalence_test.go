@@ -17,6 +17,7 @@ import (
 	"aarch64.com/isthmus/perf/lab/labtest"
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/internal/golden"
+	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/xsk/tun/fastpath"
 )
 
@@ -37,15 +38,11 @@ type pair struct {
 	serves     [2]bool // directions that the program does not leave to user space
 }
 
-// tables is what a router tells the fast path of its configuration.
+// tables is what a router tells the fast path of its configuration, and what
+// only a test knows of links.
 func tables(c translate.Config, mtu4, mtu6 int) fastpath.Tables {
-	t := fastpath.Tables{
-		Pool6: c.Pool6, LowestIPv6MTU: c.LowestIPv6MTU, TOS: fastpath.TOS(c.TOS), AllowPrivate4: c.AllowPrivate4,
-		Blocked4: c.Deny4, Local4: c.Local4, Local6: c.Local6, SafeMTU4: mtu4, SafeMTU6: mtu6,
-	}
-	for _, e := range c.EAM {
-		t.EAM = append(t.EAM, fastpath.EAM(e))
-	}
+	t := router.FastPathTables(c)
+	t.SafeMTU4, t.SafeMTU6 = mtu4, mtu6
 	return t
 }
 

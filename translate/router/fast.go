@@ -1,0 +1,65 @@
+package router
+
+import (
+	"fmt"
+
+	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/xsk/tun/fastpath"
+)
+
+// FastPathStats count what the kernel translated by itself.
+type FastPathStats struct {
+	Attached bool
+	fastpath.Counters
+}
+
+// openFastPath puts the BPF program on the TUN device. Where it can't, the router
+// works without, and says why: user space does all that it would.
+func (r *Router) openFastPath() {
+	if !r.config.FastPath {
+		return
+	}
+	p, err := fastpath.Load(fastpath.Config{})
+	if err == nil {
+		if err = p.Attach(r.tun.Ifindex()); err != nil {
+			p.Close()
+		}
+	}
+	if err != nil {
+		r.log(true, fmt.Sprintf("the fast path is off, and all packets take user space: %v", err))
+		return
+	}
+	r.fast = p
+	r.log(false, fmt.Sprintf("fast path on %s, attached by %v", r.tun.Name(), p.Mode()))
+}
+
+// updateFastPath tells the program what the translator knows. After an error it
+// leaves everything to user space.
+func (r *Router) updateFastPath(c translate.Config) error {
+	if r.fast == nil {
+		return nil
+	}
+	return r.fast.Update(FastPathTables(c))
+}
+
+// FastPathTables is a translator's configuration in the words of the fast path.
+func FastPathTables(c translate.Config) fastpath.Tables {
+	t := fastpath.Tables{
+		Pool6: c.Pool6, LowestIPv6MTU: c.LowestIPv6MTU, TOS: fastpath.TOS(c.TOS), AllowPrivate4: c.AllowPrivate4,
+		Blocked4: c.Deny4, Local4: c.Local4, Local6: c.Local6,
+	}
+	for _, e := range c.EAM {
+		t.EAM = append(t.EAM, fastpath.EAM(e))
+	}
+	return t
+}
+
+func (r *Router) fastPathStats() FastPathStats {
+	if r.fast == nil {
+		return FastPathStats{}
+	}
+	s := FastPathStats{Attached: true}
+	// Counters of a program that is closed are gone.
+	s.Counters, _ = r.fast.Counters()
+	return s
+}
