@@ -15,7 +15,7 @@ VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
 # What a Debian machine needs to build, test and run the demo, besides Go.
 DEB_PACKAGES     := ca-certificates git make gcc libc6-dev
-# What changing xsk/steer.c needs on top.
+# What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
 .DEFAULT_GOAL := help
@@ -55,7 +55,7 @@ lint: check-go ## check formatting, go vet, staticcheck and the import rules
 	$(GO) run $(DEPGUARD) ./...
 
 generate: check-go ## regenerate the BPF objects and the reference pages
-	@{ command -v clang && command -v llvm-strip; } >/dev/null || { echo "make generate: clang and llvm-strip are needed for xsk/steer.c; run make deps-generate" >&2; exit 1; }
+	@{ command -v clang && command -v llvm-strip; } >/dev/null || { echo "make generate: clang and llvm-strip are needed for the BPF programs; run make deps-generate" >&2; exit 1; }
 	$(GO) generate ./...
 
 fmt: check-go ## format the Go code

@@ -47,6 +47,7 @@ func routerConfig(c *config.Config) router.Config {
 			Idle: c.Router.Dynamic.Idle, MaxPer64: c.Router.Dynamic.MaxPer64,
 		},
 	}
+	out.FastPath = c.Router.Kernel.FastPath == config.FastPathAuto
 	s := c.Router.Share
 	out.Share = router.ShareConfig{
 		Auto: s.Auto, Addresses: s.Addresses, Keep: s.Keep, PortsPerVM: s.PortsPerVM,

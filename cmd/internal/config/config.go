@@ -73,6 +73,7 @@ type Port struct {
 // Kernel is the [router.kernel] section.
 type Kernel struct {
 	Interface string
+	FastPath  string
 }
 
 // Metrics is the [metrics] section.
@@ -101,6 +102,9 @@ const (
 	AttachAuto    = "auto"
 	AttachDriver  = "driver"
 	AttachGeneric = "generic"
+
+	FastPathAuto = "auto"
+	FastPathOff  = "off"
 
 	ChecksumTrust    = "trust"
 	ChecksumComplete = "complete"

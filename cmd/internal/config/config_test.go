@@ -36,7 +36,7 @@ func TestDefaults(t *testing.T) {
 			StateDir:        "/var/lib/isthmus",
 			Dynamic:         Dynamic{Idle: 168 * time.Hour, MaxPer64: 256},
 			Share:           Share{PortsPerVM: 256, MaxConnections: 4000, NewPerSecond: 400},
-			Kernel:          Kernel{Interface: "isthmus0"},
+			Kernel:          Kernel{Interface: "isthmus0", FastPath: FastPathAuto},
 		},
 		Metrics: Metrics{Listen: "[::1]:9464"},
 		Control: Control{Socket: "/run/isthmus/control.sock"},
@@ -93,6 +93,7 @@ interface = "enp2s0"
 
 [router.kernel]
 interface = "siit0"
+fast_path = "off"
 
 [metrics]
 listen = ""
@@ -121,7 +122,7 @@ socket = "/run/other.sock"
 				{"enp1s0", []int{0, 1}, ZeroCopyRequire, AttachGeneric, ChecksumComplete, 4096},
 				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},
 			},
-			Kernel: Kernel{Interface: "siit0"},
+			Kernel: Kernel{Interface: "siit0", FastPath: FastPathOff},
 		},
 		Control: Control{Socket: "/run/other.sock"},
 	}

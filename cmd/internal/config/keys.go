@@ -236,6 +236,11 @@ var language = []section{
 				doc: "Its name. The device is made on start and removed on stop.",
 				set: func(c *Config, v value) { v.ifname(&c.Router.Kernel.Interface) },
 			},
+			{
+				name: "fast_path", typ: `"auto" or "off"`, def: `"auto"`, example: `"off"`, restart: true,
+				doc: "With auto, a BPF program on the device translates plain packets inside the kernel (Linux 6.2 or newer); where it cannot be had, isthmus says why and works without.",
+				set: func(c *Config, v value) { v.oneOf(&c.Router.Kernel.FastPath, FastPathAuto, FastPathOff) },
+			},
 		},
 	},
 	{

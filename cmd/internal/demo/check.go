@@ -176,7 +176,17 @@ func checkCarried(ctx context.Context, s *stage) (string, error) {
 			wire += n
 		}
 	}
+	fast, err := s.isthmus.counted(ctx, fastPathMetric, "direction")
+	if err != nil {
+		return "", err
+	}
 	said := fmt.Sprintf("AF_XDP %.0f, kernel %.0f", wire, kernel)
+	for _, n := range fast {
+		kernel += n
+	}
+	if s.path == Kernel {
+		said = fmt.Sprintf("in BPF %.0f of %.0f", kernel-ports[tunDevice], kernel)
+	}
 	switch {
 	case s.path == XDP && wire < 9*kernel, s.path == XDP && wire == 0:
 		return said, errors.New("most packets should have come by AF_XDP")

@@ -19,6 +19,7 @@ import (
 // Metrics of isthmus that tell what it did itself.
 const (
 	receivedMetric = "isthmus_router_port_receive_packets_total"
+	fastPathMetric = "isthmus_router_fast_path_packets_total"
 	eventsMetric   = "isthmus_router_events_total"
 	errorSent      = "icmp_error_sent"
 )

@@ -15,6 +15,7 @@ import (
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/xsk"
+	"aarch64.com/isthmus/xsk/tun/fastpath"
 )
 
 // sample has a different number wherever the router counts something.
@@ -41,6 +42,9 @@ func sample() router.Stats {
 			{Interface: "enp2s0"},
 		},
 		Tables: 130, Policy: true, Rebuilds: 131, Mappings: 134,
+		FastPath: router.FastPathStats{Attached: true, Counters: fastpath.Counters{
+			Packets: [2]uint64{135, 136}, Bytes: [2]uint64{137, 138}, Fell: [fastpath.NumReasons]uint64{fastpath.Size: 139},
+		}},
 	}
 }
 
@@ -85,6 +89,11 @@ func TestRouter(t *testing.T) {
 		`isthmus_router_steering_packets_total{outcome="other_host",port="enp1s0"} 132`,
 		`isthmus_router_steering_packets_total{outcome="oversize",port="enp1s0"} 133`,
 		`isthmus_router_dynamic_mappings 134`,
+		`isthmus_router_fast_path_packets_total{direction="ipv6_to_ipv4"} 135`,
+		`isthmus_router_fast_path_packets_total{direction="ipv4_to_ipv6"} 136`,
+		`isthmus_router_fast_path_bytes_total{direction="ipv6_to_ipv4"} 137`,
+		`isthmus_router_fast_path_bytes_total{direction="ipv4_to_ipv6"} 138`,
+		`isthmus_router_fast_path_fell_through_total{reason="size"} 139`,
 		`isthmus_router_nexthop_table_builds_total 130`,
 		`isthmus_router_policy_routing 1`,
 		`isthmus_router_port_rebuilds_total 131`,

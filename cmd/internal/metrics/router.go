@@ -7,6 +7,7 @@ import (
 
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
+	"aarch64.com/isthmus/xsk/tun/fastpath"
 )
 
 var (
@@ -52,6 +53,12 @@ var (
 		"Frames by what the XDP program did with them. Only redirected ones reach a worker; all others go to the kernel.")
 	nexthopBuilds = counter("isthmus_router_nexthop_table_builds_total", "",
 		"Times the mirror of the kernel's routes and neighbours was built anew.")
+	fastPackets = counter("isthmus_router_fast_path_packets_total", "direction",
+		"Packets that the kernel translated by itself (fast_path); no worker has seen them. Superpackets count once.")
+	fastBytes = counter("isthmus_router_fast_path_bytes_total", "direction",
+		"Bytes of those, as they came.")
+	fastFell = counter("isthmus_router_fast_path_fell_through_total", "reason",
+		"Packets that the fast path left to the workers, and why.")
 	dynamicMappings = gauge("isthmus_router_dynamic_mappings", "",
 		"Hosts that have an address of the dynamic pool ([router.dynamic] pool4).")
 	policyRouting = gauge("isthmus_router_policy_routing", "",
@@ -85,6 +92,13 @@ func (c *Router) Collect(ch chan<- prometheus.Metric) {
 		port(ch, &s.Ports[i])
 	}
 	nexthopBuilds.send(ch, float64(s.Tables))
+	for d, name := range directions {
+		fastPackets.send(ch, float64(s.FastPath.Packets[d]), name)
+		fastBytes.send(ch, float64(s.FastPath.Bytes[d]), name)
+	}
+	for r := fastpath.Forwarded + 1; r < fastpath.NumReasons; r++ {
+		fastFell.send(ch, float64(s.FastPath.Fell[r]), r.String())
+	}
 	dynamicMappings.send(ch, float64(s.Mappings))
 	policyRouting.send(ch, number(s.Policy))
 	planeRebuilds.send(ch, float64(s.Rebuilds))
