@@ -71,9 +71,10 @@ type Socket struct {
 }
 
 // How long a bind waits for the kernel to finish tearing down the socket that
-// had the queue before; it does so after close has returned.
+// had the queue before; it does so after close has returned: some tens of
+// milliseconds on an idle machine, and more than 250 where every CPU is busy.
 const (
-	rebindWait = 250 * time.Millisecond
+	rebindWait = 2 * time.Second
 	rebindStep = 2 * time.Millisecond
 )
 
