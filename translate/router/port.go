@@ -94,8 +94,8 @@ func (p *wirePort) send(f *frame, hop *nexthop.Hop, reasons *[NumReasons]uint64)
 	p.count.TxBytes += uint64(f.n)
 }
 
-// flush gives all queued frames to the kernel, and counts and releases those
-// that it does not take. It tells whether the kernel has more to send when asked
+// flush takes sent frames back, refills the fill ring, gives all queued frames to
+// the kernel, and counts and releases those that it does not take. It tells whether the kernel has more to send when asked
 // again, so that the worker must not sleep.
 func (p *wirePort) flush(reasons *[NumReasons]uint64) (more bool) {
 	p.sock.Service()

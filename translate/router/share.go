@@ -104,10 +104,6 @@ func (r *Router) Owner(shared netip.Addr, port uint16) (four, six netip.Addr, ok
 	if four, ok = r.share.Owner(shared, port); !ok {
 		return four, six, false
 	}
-	for _, e := range r.dynamic.List() {
-		if e.IPv4 == four {
-			six = e.IPv6
-		}
-	}
+	six, _ = r.dynamic.Host(four)
 	return four, six, true
 }

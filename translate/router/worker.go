@@ -100,11 +100,8 @@ func (w *worker) step() int {
 	w.forward(tr, hops, got, unknownMTU, true)
 	n += len(got)
 	for _, p := range w.wire {
-		if p != nil {
-			if p.flush(&w.reasons) {
-				n++
-			}
-			p.sock.Service()
+		if p != nil && p.flush(&w.reasons) {
+			n++
 		}
 	}
 	return n

@@ -84,6 +84,20 @@ func (d *datagram) send(payload []byte) error {
 // errSilence says that neither an answer nor an error came.
 var errSilence = errors.New("no answer and no ICMP error")
 
+// exchange sends a payload, up to so many times, until an answer or an ICMP error
+// comes; see receive.
+func (d *datagram) exchange(ctx context.Context, payload []byte, tries int, timeout time.Duration) (got []byte, said *icmpError, err error) {
+	for range tries {
+		if err := d.send(payload); err != nil {
+			return nil, nil, err
+		}
+		if got, said, err = d.receive(ctx, timeout); !errors.Is(err, errSilence) {
+			return got, said, err
+		}
+	}
+	return nil, nil, fmt.Errorf("%w to %d datagrams", errSilence, tries)
+}
+
 // receive waits for an answer (payload is not nil) or an ICMP error.
 func (d *datagram) receive(ctx context.Context, timeout time.Duration) (payload []byte, said *icmpError, err error) {
 	deadline := time.Now().Add(timeout)

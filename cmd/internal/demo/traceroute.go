@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -56,20 +55,9 @@ func traceHop(ctx context.Context, from *lab.Host, to netip.AddrPort, hops int) 
 	if err := d.hops(hops); err != nil {
 		return nil, err
 	}
-	for range traceTries {
-		if err := d.send([]byte("traceroute of isthmus demo")); err != nil {
-			return nil, err
-		}
-		payload, said, err := d.receive(ctx, traceWait)
-		switch {
-		case errors.Is(err, errSilence):
-			continue
-		case err != nil:
-			return nil, err
-		case said == nil:
-			return nil, fmt.Errorf("an answer of %d bytes from a port that should be closed", len(payload))
-		}
-		return said, nil
+	payload, said, err := d.exchange(ctx, []byte("traceroute of isthmus demo"), traceTries, traceWait)
+	if err == nil && said == nil {
+		err = fmt.Errorf("an answer of %d bytes from a port that should be closed", len(payload))
 	}
-	return nil, fmt.Errorf("%w to %d datagrams", errSilence, traceTries)
+	return said, err
 }

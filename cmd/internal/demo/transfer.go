@@ -232,22 +232,14 @@ func tooBig(ctx context.Context, from *lab.Host, to netip.Addr, size int) (*icmp
 		return nil, err
 	}
 	data, _ := bulk()
-	for range udpTries {
-		if err := d.send(data[:size]); err != nil {
-			return nil, err
-		}
-		got, said, err := d.receive(ctx, replyTimeout)
-		switch {
-		case errors.Is(err, errSilence):
-			continue
-		case err != nil:
-			return nil, err
-		case said == nil:
-			return nil, fmt.Errorf("%d bytes came back, though they should not have fitted", len(got))
-		case said.MTU == 0:
-			return nil, fmt.Errorf("%s sent ICMP type %d, code %d", show(said.From), said.Type, said.Code)
-		}
-		return said, nil
+	got, said, err := d.exchange(ctx, data[:size], udpTries, replyTimeout)
+	switch {
+	case err != nil:
+		return nil, err
+	case said == nil:
+		return nil, fmt.Errorf("%d bytes came back, though they should not have fitted", len(got))
+	case said.MTU == 0:
+		return nil, fmt.Errorf("%s sent ICMP type %d, code %d", show(said.From), said.Type, said.Code)
 	}
-	return nil, fmt.Errorf("%w to %d datagrams", errSilence, udpTries)
+	return said, nil
 }

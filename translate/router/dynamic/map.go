@@ -324,6 +324,17 @@ func (m *Map) List() []Entry {
 	return out
 }
 
+// Host is who has an address of the pool.
+func (m *Map) Host(four netip.Addr) (six netip.Addr, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.by4[four]
+	if h == nil {
+		return six, false
+	}
+	return h.IPv6, true
+}
+
 // Len is the number of mappings.
 func (m *Map) Len() int {
 	m.mu.Lock()

@@ -38,6 +38,9 @@ func TestAssign(t *testing.T) {
 		if err != nil || !woken || seen[a] || !m.Pool().Contains(a) || a == m.Pool().Addr() || a.As4()[3] == 7 {
 			t.Fatalf("host %d: %v, %v", i, a, err)
 		}
+		if who, ok := m.Host(a); !ok || who != six(i) {
+			t.Errorf("%v is %v's, %v", a, who, ok)
+		}
 		if again, woken, err := m.Assign(six(i)); again != a || woken || err != nil {
 			t.Errorf("host %d: %v the second time, %v", i, again, err)
 		}
