@@ -28,6 +28,8 @@
 // by `ip netns exec`) is not killed; its namespace loses the name and stays
 // until that program ends.
 //
+// A link can lose, reorder and duplicate packets on its way, see [Impairer].
+//
 // # Threads
 //
 // In Linux a network namespace belongs to a thread. [Host.Do] moves the calling
@@ -38,6 +40,6 @@
 // ends a child with its parent is tied to the parent's thread.
 //
 // Sources: namespaces(7), network_namespaces(7), veth(4), flock(2), prctl(2)
-// PR_SET_PDEATHSIG, include/uapi/linux/ethtool.h, ip-netns(8) for the layout of
+// PR_SET_PDEATHSIG, packet(7), include/uapi/linux/ethtool.h, ip-netns(8) for the layout of
 // /run/netns.
 package lab

@@ -28,6 +28,10 @@ type LinkConfig struct {
 	// through NAPI, which is what XDP_REDIRECT and XDP_TX towards an end that
 	// has no XDP program of its own need.
 	GRO bool
+
+	// Impair puts a host between the ends that loses and reorders packets; nil
+	// means none. An Impairer serves one link.
+	Impair *Impairer
 }
 
 // carrierTimeout bounds the wait for a fresh link; it takes milliseconds.
@@ -46,7 +50,11 @@ func (l *Lab) Link(a, b *Host, c LinkConfig) error {
 	if c.MTU == 0 {
 		c.MTU = 1500
 	}
-	if err := link(a, b, c); err != nil {
+	connect := link
+	if c.Impair != nil {
+		connect = l.impairedLink
+	}
+	if err := connect(a, b, c); err != nil {
 		return fmt.Errorf("link %s %s - %s %s: %w", a.name, c.NameA, b.name, c.NameB, err)
 	}
 	return nil

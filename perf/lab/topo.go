@@ -35,6 +35,9 @@ type TopologyConfig struct {
 	NarrowMTU int // of the link router - edge; 0 means that edge and far do not exist
 
 	ChecksumOffload, GRO bool // of the hypervisor's links, see LinkConfig
+
+	ImpairVM  *Impairer // of the link of VM 0; nil means none
+	ImpairWAN *Impairer // of the link hypervisor - router; nil means none
 }
 
 // Topology is the network that isthmus is for: machines with nothing but IPv6
@@ -86,13 +89,18 @@ func (l *Lab) Build(c TopologyConfig) (*Topology, error) {
 	t.Hypervisor = b.host("hypervisor")
 	b.forward(t.Hypervisor)
 	for i := range c.VMs {
-		t.VMs = append(t.VMs, b.vm(t.Hypervisor, i, c.VMMTU))
+		edge := b.edge
+		edge.MTU = c.VMMTU
+		if i == 0 {
+			edge.Impair = c.ImpairVM
+		}
+		t.VMs = append(t.VMs, b.vm(t.Hypervisor, i, edge))
 	}
 
 	t.Router, t.Server = b.host4("router"), b.host4("server")
 	b.forward(t.Router)
 	wan := b.edge
-	wan.NameA, wan.MTU = WANPort, c.WANMTU
+	wan.NameA, wan.MTU, wan.Impair = WANPort, c.WANMTU, c.ImpairWAN
 	b.link(t.Hypervisor, t.Router, wan)
 	b.addr(t.Hypervisor, WANPort, HypervisorAddr4, 24)
 	b.addr(t.Router, "eth0", RouterAddr4, 24)
@@ -154,7 +162,7 @@ func (b *builder) host4(name string) *Host {
 }
 
 // vm makes the i-th VM: 2001:db8:64:i::2, mapped to 192.0.2.(2+i).
-func (b *builder) vm(hypervisor *Host, i, mtu int) *VM {
+func (b *builder) vm(hypervisor *Host, i int, c LinkConfig) *VM {
 	name := fmt.Sprintf("vm%d", i)
 	if i == 0 {
 		name = "vm"
@@ -167,8 +175,7 @@ func (b *builder) vm(hypervisor *Host, i, mtu int) *VM {
 		Addr4:    netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)}),
 	}
 	v.Host = b.host(name)
-	c := b.edge
-	c.NameB, c.MTU = v.Port, mtu
+	c.NameB = v.Port
 	b.link(v.Host, hypervisor, c)
 	b.addr(v.Host, "eth0", v.Addr6, 64)
 	b.addr(hypervisor, v.Port, v.Gateway6, 64)
