@@ -50,6 +50,31 @@ type Config struct {
 	AllowPrivate4            bool           // lifts RFC 6052 3.1 for 64:ff9b::/96
 	Local4, Local6           []netip.Addr   // the host's own, never reached through translation
 	Hairpin                  Hairpin
+	// VMPrefixes are where IPv6 nodes are that may send to IPv4. A source outside
+	// of them is as one without a mapping: only its ICMPv6 errors are translated,
+	// as a router's (RFC 6791). None: all nodes may.
+	VMPrefixes []netip.Prefix
+}
+
+// MaySend gives a function that tells whether all nodes of an IPv6 prefix may send
+// to IPv4.
+func (c *Config) MaySend() func(six netip.Prefix) bool {
+	if len(c.VMPrefixes) == 0 {
+		return func(netip.Prefix) bool { return true }
+	}
+	known := map[netip.Prefix]bool{}
+	var lengths []int
+	for _, p := range c.VMPrefixes {
+		known[p] = true
+		if !slices.Contains(lengths, p.Bits()) {
+			lengths = append(lengths, p.Bits())
+		}
+	}
+	return func(six netip.Prefix) bool {
+		return slices.ContainsFunc(lengths, func(n int) bool {
+			return n <= six.Bits() && known[netip.PrefixFrom(six.Addr(), n).Masked()]
+		})
+	}
 }
 
 // Translator is a compiled Config: immutable, safe for concurrent use.
@@ -74,6 +99,7 @@ type Translator struct {
 	deny        *lpm.Table
 	local4      *lpm.Table
 	local6      *lpm.Table
+	vms         *lpm.Table // Config.VMPrefixes; nil: all
 	config      Config
 }
 
@@ -141,6 +167,9 @@ func New(c Config) (*Translator, error) {
 	if t.deny, err = lpm.Build(deny); err != nil {
 		return nil, fmt.Errorf("deny4: %w", err)
 	}
+	if t.vms, err = buildVMs(c.VMPrefixes); err != nil {
+		return nil, err
+	}
 	if t.local4, err = buildLocal("local4", c.Local4, 32); err != nil {
 		return nil, err
 	}
@@ -163,16 +192,15 @@ func New(c Config) (*Translator, error) {
 		t.mark(e.IPv4, classEAM)
 	}
 
-	t.planFastPath(c)
-	return t, nil
+	return t, t.planFastPath(c)
 }
 
 // planFastPath gives the fast path its tables, if the first pool is a /96 that
 // alone decides about an IPv6 destination, and no translation can end at one of the host's own
 // addresses. Without tables, the complete path takes the direction.
-func (t *Translator) planFastPath(c Config) {
+func (t *Translator) planFastPath(c Config) error {
 	if len(t.pools) == 0 || t.pools[0].bits != 96 {
-		return
+		return nil
 	}
 	t.pool = t.pools[0]
 	t.poolSum = uint64(fold(t.pool.prefix.sum()))
@@ -191,12 +219,45 @@ func (t *Translator) planFastPath(c Config) {
 			plain4 = false
 		}
 	}
-	if plain6 {
-		t.host6 = t.table.host6
-	}
 	if plain4 {
 		t.host4 = t.table.host4
 	}
+	if plain6 {
+		t.host6 = t.table.host6
+	}
+	if !plain6 || t.vms == nil {
+		return nil
+	}
+	// The fast path does not ask who may send: it knows only those who may.
+	maySend := c.MaySend()
+	inside := slices.DeleteFunc(slices.Clone(c.EAM), func(e EAM) bool { return !maySend(e.IPv6) })
+	if len(inside) < len(c.EAM) {
+		sources, err := newTable(inside)
+		if err != nil {
+			return err
+		}
+		t.host6 = sources.host6
+	}
+	return nil
+}
+
+func buildVMs(list []netip.Prefix) (*lpm.Table, error) {
+	var entries []lpm.Entry
+	for i, p := range list {
+		switch {
+		case !p.IsValid() || !p.Addr().Is6() || p.Addr().Is4In6() || p != p.Masked():
+			return nil, fmt.Errorf("vm_prefixes entry %d: %v is no IPv6 prefix, or has bits behind its length", i+1, p)
+		case slices.Contains(list[:i], p):
+			continue
+		}
+		x := toAddr(p.Addr())
+		entries = append(entries, lpm.Entry{Hi: x.hi, Lo: x.lo, Bits: p.Bits()})
+	}
+	t, err := lpm.Build(entries)
+	if err != nil {
+		return nil, fmt.Errorf("vm_prefixes: %w", err)
+	}
+	return t, nil
 }
 
 func buildLocal(name string, list []netip.Addr, bits int) (*lpm.Table, error) {

@@ -35,6 +35,7 @@ func TestConfigErrors(t *testing.T) {
 		{"lowest_ipv6_mtu", Config{LowestIPv6MTU: 1279}, []string{"1279", "1280"}},
 		{"udp_zero_checksum", Config{UDPZeroChecksum: 9}, []string{"compute or drop"}},
 		{"hairpin", Config{Hairpin: 9}, []string{"intrinsic, simple or off"}},
+		{"vm_prefixes", Config{VMPrefixes: prefixes("2001:db8::/32", "192.0.2.0/24")}, []string{"vm_prefixes entry 2", "no IPv6 prefix"}},
 		{"deny4", Config{Deny4: prefixes("2001:db8::/32")}, []string{"deny4 entry 1"}},
 		{"local4", Config{Local4: []netip.Addr{host("2001:db8::1")}}, []string{"local4 entry 1", "32-bit"}},
 		{"local6", Config{Local6: []netip.Addr{host("2001:db8::1"), host("192.0.2.1")}}, []string{"local6 entry 2", "128-bit"}},

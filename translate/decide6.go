@@ -105,17 +105,29 @@ func (t *Translator) bannedUnder(p *pool, v uint32) bool {
 	return p.wellKnown && t.class4(v)&classPrivate != 0
 }
 
+// isVM tells whether an IPv6 address is in Config.VMPrefixes.
+func (t *Translator) isVM(a addr) bool {
+	if t.vms == nil {
+		return true
+	}
+	_, ok := t.vms.Lookup(a.hi, a.lo)
+	return ok
+}
+
 // source6 translates a source. That of an ICMP error may be a router without a
-// mapping, which is shown under an address of the pool (RFC 6791).
+// mapping, which is shown under an address of the pool (RFC 6791). So is one
+// outside of VMPrefixes, whose mapping anybody could borrow; anything else that it
+// sends has no answer, for that would go to whom the source was taken from.
 func (t *Translator) source6(h *parsed, p []byte) (uint32, Verdict) {
 	if martian6(h.src) {
 		return 0, MartianSource6
 	}
-	if v, ok := t.table.to4(h.src); ok {
+	vm := t.isVM(h.src)
+	if v, ok := t.table.to4(h.src); ok && vm {
 		return v, Forward
 	}
 	via := t.poolOf(h.src)
-	if via != nil && !via.wellKnown {
+	if vm && via != nil && !via.wellKnown {
 		v := via.extract(h.src)
 		class := t.class4(v)
 		switch {
@@ -132,7 +144,10 @@ func (t *Translator) source6(h *parsed, p []byte) (uint32, Verdict) {
 		}
 		return pick4(t.config.ICMPSource4, hash6(mix(h.src.hi, h.src.lo))), Forward
 	}
-	if via != nil {
+	switch {
+	case !vm:
+		return 0, ForeignSource6
+	case via != nil:
 		return 0, WellKnownSource6
 	}
 	return 0, NoMapping6

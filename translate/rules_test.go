@@ -285,6 +285,16 @@ func TestAddresses(t *testing.T) {
 			out: v4("198.51.100.33", server, 1, icmpMessage(11, 0, 0, innerID(v4(server, vmA4, 6, tcp(20)))), ttl(63))},
 		{name: "RFC6791_pool4_not_for_queries", config: func(c *Config) { c.ICMPSource4 = prefixes("198.51.100.33/32") },
 			in: v6("2001:db8:9::1", server6, 58, icmpMessage(128, 0, 0, nil)), verdict: NoMapping6},
+		{name: "RFC2827_3_outside", config: func(c *Config) { c.VMPrefixes = prefixes("2001:db8:9::/48") }, in: v6(vmA6, server6, 6, tcp(30)), verdict: ForeignSource6},
+		{name: "RFC2827_3_inside", config: func(c *Config) { c.VMPrefixes = prefixes("2001:db8:9::/48", vmA6+"/128") }, in: v6(vmA6, server6, 6, tcp(30)), verdict: Forward,
+			out: v4(vmA4, server, 6, tcp(30), ttl(63))},
+		{name: "RFC2827_3_hairpin", config: func(c *Config) { c.VMPrefixes = prefixes(vmB6 + "/128") }, in: v6(vmA6, "64:ff9b::"+vmB4, 6, tcp(30)), verdict: ForeignSource6},
+		{name: "RFC2827_3_network_prefix", config: func(c *Config) { nsp(c); c.VMPrefixes = prefixes(vmA6 + "/128") },
+			in: v6("2001:db8:64::203.0.113.9", "2001:db8:64::203.0.113.7", 6, tcp(30)), verdict: ForeignSource6},
+		{name: "RFC2827_3_error_of_a_router", config: func(c *Config) {
+			c.ICMPSource4, c.VMPrefixes = prefixes("198.51.100.33/32"), prefixes(vmA6+"/128")
+		}, in: v6(vmB6, server6, 58, icmpMessage(3, 0, 0, v6(server6, vmA6, 6, tcp(20)))), verdict: Forward,
+			out: v4("198.51.100.33", server, 1, icmpMessage(11, 0, 0, innerID(v4(server, vmA4, 6, tcp(20)))), ttl(63))},
 		{name: "RFC6791_pool6", config: func(c *Config) { c.ICMPSource6 = prefixes("2001:db8:6::1/128") },
 			in: v4("10.1.2.3", vmA4, 1, icmpMessage(11, 0, 0, v4(vmA4, server, 6, tcp(20)))), verdict: Forward,
 			out: v6("2001:db8:6::1", vmA6, 58, icmpMessage(3, 0, 0, v6(vmA6, server6, 6, tcp(20))), ttl(63))},

@@ -182,6 +182,10 @@ func (r *tracer) walk6() {
 // source6 says how an IPv6 source became src.
 func (r *tracer) source6(src uint32) {
 	t, a := r.t, r.h.src
+	if !t.isVM(a) {
+		r.say("source", "RFC 6791 3", "%v is outside vm_prefixes; as this is an ICMP error, and may be a router's, icmp_source4 gives it %v", show(V6, a), show(V4, from4(src)))
+		return
+	}
 	if by, ok := t.mapping6(a); ok {
 		r.say("source", "RFC 7757 3.3.2", "%v is mapped by %s: it becomes %v", show(V6, a), by, show(V4, from4(src)))
 		return

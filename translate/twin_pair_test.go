@@ -61,6 +61,10 @@ func twinConfigs() []translate.Config {
 			Local4: addrs("203.0.113.2"), Local6: addrs("2001:4860::1"), ICMPSource4: prefixes("192.0.2.0/31"), LowestIPv6MTU: 1400})
 	}
 	return append(c,
+		translate.Config{Pool6: prefixes("64:ff9b::/96"), EAM: overlapping, ICMPSource4: prefixes("192.0.2.129/32"),
+			VMPrefixes: prefixes("2001:db8:aaaa::/48", "2001:db8:cccc::/125", "2001:db8:eeee::/56", "64:ff9b::/97")},
+		translate.Config{Pool6: prefixes("2001:db8:64::/96"), EAM: hosts, ICMPSource4: prefixes("192.0.2.129/32"), Hairpin: translate.HairpinSimple,
+			VMPrefixes: prefixes("2001:db8:bbbb::2/128", "2001:db8:64::/96")},
 		translate.Config{EAM: overlapping, ICMPSource6: prefixes("2001:db8:6::/127"), Hairpin: translate.HairpinSimple},
 		translate.Config{Pool6: prefixes("64:ff9b::/96"), Hairpin: translate.HairpinIntrinsic, ICMPSource6: prefixes("2001:db8:6::1/128"),
 			EAM: append(eams("64:ff9b::c000:280/121", "192.0.2.0/25"), overlapping...)},

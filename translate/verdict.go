@@ -64,6 +64,7 @@ const (
 	Denied4
 	PrivateDestination4
 	PrivateSource4
+	ForeignSource6
 	WellKnownSource6
 	NoMapping6
 	PoolExhausted6
@@ -168,6 +169,7 @@ var verdicts = [NumVerdicts]entry{
 	Denied4:             {Info: Info{"denied4", "RFC 7915 8", Answer, "The operator denies this IPv4 destination."}, type6: icmp6Unreachable, code6: 1},
 	PrivateDestination4: {Info: Info{"private_destination4", "RFC 6052 3.1", Answer, "The well-known prefix with a non-global IPv4 destination."}, type6: icmp6Unreachable, code6: 1},
 	PrivateSource4:      {Info: Info{"private_source4", "RFC 6052 3.1", Drop, "A non-global IPv4 source can't be shown under the well-known prefix."}},
+	ForeignSource6:      {Info: Info{"foreign_source6", "RFC 2827 3", Drop, "The IPv6 source is outside vm_prefixes: no VM of this host. No ICMP error is sent, for the source may be somebody else's."}},
 	WellKnownSource6:    {Info: Info{"well_known_source6", "RFC 6052 3.3", Drop, "A source under the well-known prefix: only a network-specific prefix may hold IPv6 nodes."}},
 	NoMapping6:          {Info: Info{"no_mapping6", "RFC 7757 3.3.2", Answer, "No mapping and no pool6 prefix covers the IPv6 source."}, type6: icmp6Unreachable, code6: 5},
 	PoolExhausted6:      {Info: Info{"pool_exhausted6", "RFC 4443 3.1", Answer, "The IPv6 source has no IPv4 address yet, and there is none left for it: the pool, or its share of the pool, is used up."}, type6: icmp6Unreachable, code6: 1},

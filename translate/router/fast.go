@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/xsk/tun/fastpath"
@@ -48,8 +49,14 @@ func FastPathTables(c translate.Config) fastpath.Tables {
 		Pool6: c.Pool6, LowestIPv6MTU: c.LowestIPv6MTU, TOS: fastpath.TOS(c.TOS), AllowPrivate4: c.AllowPrivate4,
 		Blocked4: c.Deny4, Local4: c.Local4, Local6: c.Local6,
 	}
+	t.Blocked4 = slices.Clip(t.Blocked4)
+	maySend := c.MaySend()
 	for _, e := range c.EAM {
-		t.EAM = append(t.EAM, fastpath.EAM(e))
+		if maySend(e.IPv6) {
+			t.EAM = append(t.EAM, fastpath.EAM(e))
+		} else { // nothing may come from it; what goes to it is seldom
+			t.Blocked4 = append(t.Blocked4, e.IPv4)
+		}
 	}
 	return t
 }

@@ -82,6 +82,8 @@ func (s *Settings) set(key, v string) (err error) {
 		c.ICMPSource6, err = prefixes(v)
 	case "deny4":
 		c.Deny4, err = prefixes(v)
+	case "vm_prefixes":
+		c.VMPrefixes, err = prefixes(v)
 	case "allow_private4":
 		c.AllowPrivate4, err = strconv.ParseBool(v)
 	case "hairpin":

@@ -292,14 +292,15 @@ func (w *work) assemble(m head, datagram, extensions []byte) []byte {
 var plateaus = []int{65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68}
 
 // pathMTU is the MTU that a translated Packet Too Big says; total is the length
-// of the quoted packet. 0 means that a link's MTU is not known.
+// of the quoted packet. 0 means that a link's MTU is not known: then it fits the
+// largest IPv6 packet that has no jumbo payload (RFC 8200 3).
 func (w *work) pathMTU(said, total int) int {
 	in, out := w.in.MTUIn, w.in.MTUOut
 	if in <= 0 {
-		in = 1 << 30
+		in = 40 + 65535
 	}
 	if out <= 0 {
-		out = 1 << 30
+		out = 40 + 65535
 	}
 	switch {
 	case w.new.version == 4:

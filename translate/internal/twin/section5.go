@@ -133,11 +133,15 @@ func (w *work) source6() (netip.Addr, translate.Verdict) {
 	if martian(h.src) {
 		return netip.Addr{}, translate.MartianSource6
 	}
-	if four, ok := w.eam6to4(h.src); ok {
+	// RFC 2827 3: "restricting transit traffic which originates from a downstream
+	// network to known, and intentionally advertised, prefix(es)". Routers are
+	// elsewhere, and are shown as those without a mapping.
+	allowed := len(w.in.Config.VMPrefixes) == 0 || within(w.in.Config.VMPrefixes, h.src)
+	if four, ok := w.eam6to4(h.src); ok && allowed {
 		return four, translate.Forward
 	}
 	via, pooled := w.poolOf(h.src)
-	if pooled && via != wellKnown {
+	if allowed && pooled && via != wellKnown {
 		four := extract(via, h.src)
 		if martian(four) {
 			return netip.Addr{}, translate.MartianSource4
@@ -154,6 +158,9 @@ func (w *work) source6() (netip.Addr, translate.Verdict) {
 			return netip.Addr{}, translate.NoErrorSource4
 		}
 		return w.routerSource(w.in.Config.ICMPSource4), translate.Forward
+	}
+	if !allowed {
+		return netip.Addr{}, translate.ForeignSource6
 	}
 	if pooled {
 		return netip.Addr{}, translate.WellKnownSource6
