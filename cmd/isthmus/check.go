@@ -51,6 +51,7 @@ func describe(out io.Writer, file string, c *config.Config) error {
 	row("pool6", "%s", orNone(prefixStrings(r.Pool6)))
 	row("mappings (eam)", "%d", len(r.EAM))
 	row("hosts without a mapping", "%s", describePool(c))
+	row("IPv6 sources", "%s", describeSources(c))
 	row("denied IPv4", "%s", orNone(append([]string{"the built-in ranges"}, prefixStrings(r.Deny4)...)))
 	row("ICMP error sources", "%s", orHost(append(prefixStrings(r.ICMPSource4), prefixStrings(r.ICMPSource6)...)))
 	row("hairpinning", "%s", r.Hairpin)
@@ -80,9 +81,6 @@ func describePool(c *config.Config) string {
 		return "are refused"
 	}
 	out := fmt.Sprintf("get an address of %v", r.Dynamic.Pool4)
-	if len(r.VMPrefixes) > 0 {
-		out += " if they are in " + strings.Join(prefixStrings(r.VMPrefixes), ", ")
-	}
 	switch {
 	case r.Share.Auto:
 		out += ", and share this host's own address"
@@ -90,6 +88,17 @@ func describePool(c *config.Config) string {
 		out += fmt.Sprintf(", and share %v", r.Share.Addresses)
 	}
 	return out
+}
+
+// describeSources says who may send.
+func describeSources(c *config.Config) string {
+	switch r := &c.Router; {
+	case r.AutoVMs:
+		return "those that this host's routes lead to, but by the way to the Internet"
+	case len(r.VMPrefixes) > 0:
+		return strings.Join(prefixStrings(r.VMPrefixes), ", ")
+	}
+	return "all"
 }
 
 // describePort looks the interface up on this host.

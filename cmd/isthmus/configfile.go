@@ -43,9 +43,9 @@ func routerConfig(c *config.Config) router.Config {
 		Translate: c.Translate(),
 		Kernel:    router.KernelConfig{Interface: c.Router.Kernel.Interface},
 		Dynamic: dynamic.Config{
-			Pool4: c.Router.Dynamic.Pool4, Sources: c.Router.VMPrefixes,
-			Idle: c.Router.Dynamic.Idle, MaxPer64: c.Router.Dynamic.MaxPer64,
+			Pool4: c.Router.Dynamic.Pool4, Idle: c.Router.Dynamic.Idle, MaxPer64: c.Router.Dynamic.MaxPer64,
 		},
+		AutoVMs: c.Router.AutoVMs,
 	}
 	out.FastPath = c.Router.Kernel.FastPath == config.FastPathAuto
 	s := c.Router.Share

@@ -122,6 +122,7 @@ func (d *daemon) logStart() {
 	d.log.Info().Strs("pool6", prefixStrings(r.Pool6)).Int("eam", len(r.EAM)).Int("ports", len(r.Ports)).
 		Str("kernel", r.Kernel.Interface).Msg("translating between IPv6 and IPv4")
 	d.log.Info().Msg("hosts without a mapping " + describePool(d.config))
+	d.log.Info().Msg("IPv6 sources: " + describeSources(d.config))
 	for _, w := range d.config.Warnings() {
 		d.log.Warn().Msg(w)
 	}
@@ -219,7 +220,7 @@ func (d *daemon) reload() {
 func (d *daemon) apply() error {
 	next, err := config.Load(d.file)
 	if err == nil {
-		err = d.router.Update(next.Translate())
+		err = d.router.Reload(routerConfig(next))
 	}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {

@@ -112,7 +112,7 @@ func (f *explainFlags) run(c *cobra.Command, args []string) error {
 	o := explain.Options{
 		Config: conf.Translate(), ConfigName: source(f.config),
 		Meta:  translate.Meta{PartialChecksum: f.partial, SegmentSize: uint16(f.segment)},
-		MTUIn: f.mtuIn, MTUOut: f.mtuOut, Dynamic: conf.Router.Dynamic.Pool4.IsValid(),
+		MTUIn: f.mtuIn, MTUOut: f.mtuOut, Dynamic: conf.Router.Dynamic.Pool4.IsValid(), AutoVMs: conf.Router.AutoVMs,
 	}
 	for _, a := range f.own {
 		o.Own = append(o.Own, netip.MustParseAddr(a).Unmap().WithZone(""))

@@ -18,6 +18,11 @@ type Config struct {
 	// Pool4 is set. Its Static is Translate.EAM, whatever it says.
 	Dynamic dynamic.Config
 
+	// AutoVMs takes Translate.VMPrefixes from the routes of this host, and follows
+	// them: a VM is who is reached otherwise than by the way to the Internet
+	// (nexthop.Table.Nearby6). None: nobody may send.
+	AutoVMs bool
+
 	// Share lets the hosts of the dynamic pool share addresses of this host.
 	Share ShareConfig
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -34,13 +35,17 @@ func (r *Router) openFastPath() {
 	r.log(false, fmt.Sprintf("fast path on %s, attached by %v", r.tun.Name(), p.Mode()))
 }
 
-// updateFastPath tells the program what the translator knows. After an error it
-// leaves everything to user space.
-func (r *Router) updateFastPath(c translate.Config) error {
+// updateFastPath tells the program what the translator knows. Where it can't, it
+// leaves everything to user space and says so: no reason not to go on.
+func (r *Router) updateFastPath(c translate.Config) {
 	if r.fast == nil {
-		return nil
+		return
 	}
-	return r.fast.Update(FastPathTables(c))
+	if err := r.fast.Update(FastPathTables(c)); err != nil {
+		// Tables that are refused leave the old ones in use.
+		err = errors.Join(err, r.fast.Update(fastpath.Tables{}))
+		r.log(true, fmt.Sprintf("the fast path rests, and all packets take user space: %v", err))
+	}
 }
 
 // FastPathTables is a translator's configuration in the words of the fast path.

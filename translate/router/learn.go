@@ -76,13 +76,14 @@ func (r *Router) runDynamic(ctx context.Context, cancel func()) (wait func()) {
 func (r *Router) retranslate() error {
 	r.translateMu.Lock()
 	defer r.translateMu.Unlock()
-	effective := r.effective(r.config.Translate, r.source, r.local4)
+	effective := r.effective(r.config.Translate, r.config.AutoVMs, &r.host)
 	tr, err := translate.New(effective)
 	if err != nil {
 		return err
 	}
 	r.shared.translator.Store(tr)
-	return r.updateFastPath(effective)
+	r.updateFastPath(effective)
+	return nil
 }
 
 // learn is a worker's question about a packet that it could not translate for
@@ -92,10 +93,7 @@ func (r *Router) learn(old *translate.Translator, v translate.Verdict, p []byte)
 	woken := false
 	if v == translate.NoMapping6 {
 		four, w, err := r.dynamic.Assign(netip.AddrFrom16([16]byte(p[8:24])))
-		switch {
-		case errors.Is(err, dynamic.ErrSource):
-			return nil, v
-		case err != nil:
+		if err != nil {
 			return nil, translate.PoolExhausted6
 		}
 		if woken = w; w {

@@ -137,17 +137,97 @@ func TestPoolExhausted(t *testing.T) {
 }
 
 func TestSourcesOutsideVMPrefixes(t *testing.T) {
-	n := poolbed(t, false, 2, dynamic.Config{
-		Pool4: lab.Mapped4, Idle: time.Hour, Sources: []netip.Prefix{netip.MustParsePrefix("2001:db8:64::/64")},
-	})
+	n := poolbed(t, false, 2, dynamic.Config{Pool4: lab.Mapped4, Idle: time.Hour})
 	n.run(t)
 	echo(t, n.Server, "4", ":7")
-	if err := transfer(n.VMs[0].Host, to4(lab.ServerAddr4), 100); err != nil {
-		t.Error(err)
+	for _, vm := range n.VMs {
+		if err := transfer(vm.Host, to4(lab.ServerAddr4), 100); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := transfer(n.VMs[1].Host, to4(lab.ServerAddr4), 100); err == nil {
-		t.Error("a foreign source got through")
+	c := n.config
+	for i, vm := range n.VMs {
+		// Only the other one may, though both have a mapping.
+		other := n.VMs[1-i]
+		c.Translate.VMPrefixes = []netip.Prefix{netip.PrefixFrom(other.Addr6, 128)}
+		if err := n.router.Reload(c); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "drop what "+vm.Name()+" sends", n.dropped(vm.Host, vm.Addr6, uint64(i)))
+		if err := transfer(other.Host, to4(lab.ServerAddr4), 100); err != nil {
+			t.Errorf("%s, which may: %v", other.Name(), err)
+		}
 	}
+	if _, reasons := totals(n.router.Stats()); reasons[ErrorSent] != 0 {
+		t.Errorf("%d ICMP errors were sent", reasons[ErrorSent])
+	}
+	c.Translate.VMPrefixes = nil
+	if err := n.router.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := transfer(n.VMs[1].Host, to4(lab.ServerAddr4), 100); err != nil {
+		t.Errorf("when all may: %v", err)
+	}
+}
+
+// send sends a datagram to the server, from an address of the host.
+func send(h *lab.Host, from netip.Addr) error {
+	return h.Do(func() error {
+		d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+		c, err := d.Dial("udp", to4(lab.ServerAddr4))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("x"))
+		return err
+	})
+}
+
+// dropped sends, and fails until more than before packets were dropped for their source.
+func (n *testbed) dropped(h *lab.Host, from netip.Addr, before uint64) func() error {
+	return func() error {
+		if err := send(h, from); err != nil {
+			return err
+		}
+		if verdicts, _ := totals(n.router.Stats()); verdicts[0][translate.ForeignSource6] <= before {
+			return fmt.Errorf("%d are", verdicts[0][translate.ForeignSource6])
+		}
+		return nil
+	}
+}
+
+// TestAutoVMs forges a source of the Internet, and then makes it one of a VM.
+func TestAutoVMs(t *testing.T) {
+	n := poolbed(t, false, 1, dynamic.Config{Pool4: lab.Mapped4, Idle: time.Hour})
+	n.router.Close()
+	n.config.AutoVMs = true
+	n.open(t)
+	n.run(t)
+	echo(t, n.Server, "4", ":7")
+	vm, forged := n.VMs[0], netip.MustParseAddr("2001:db8:f0::1")
+	if err := transfer(vm.Host, to4(lab.ServerAddr4), 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.Addr("eth0", forged.String()+"/128"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "drop a forged source", n.dropped(vm.Host, forged, 0))
+	if got := n.router.Mappings(); len(got) != 1 {
+		t.Errorf("it got an address: %v", got)
+	}
+	if err := n.Hypervisor.Route(forged.String()+"/128", "", vm.Port); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "follow its route", func() error {
+		if err := send(vm.Host, forged); err != nil {
+			return err
+		}
+		if got := n.router.Mappings(); len(got) != 2 {
+			return fmt.Errorf("mappings: %v", got)
+		}
+		return nil
+	})
 }
 
 func TestMappingsByHand(t *testing.T) {

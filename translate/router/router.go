@@ -41,14 +41,30 @@ type Router struct {
 	past     []WorkerStats
 	rebuilds uint64
 
-	// translateMu guards config.Translate and what follows. A worker takes it
-	// for the first packet of a host, so nobody who holds it waits for one.
+	// translateMu guards config.Translate, config.AutoVMs and what follows. A
+	// worker takes it for the first packet of a host, so nobody who holds it
+	// waits for one.
 	translateMu sync.Mutex
 	dynamic     *dynamic.Map      // nil: none
 	share       *nat44.Table      // nil: the pool is not shared
 	fast        *fastpath.Program // nil: off
-	source      translate.Sources // own addresses that the translator was told
-	local4      []netip.Addr      // likewise
+	host        host              // as the translator was told
+}
+
+// host is what the translator is told of this host.
+type host struct {
+	source translate.Sources // addresses for errors
+	local4 []netip.Addr
+	vms    []netip.Prefix // where the routes say that VMs are
+}
+
+func (r *Router) look() host {
+	t := r.mirror.Table()
+	return host{t.Source(), t.Local4(), t.Nearby6()}
+}
+
+func (h *host) equal(o *host) bool {
+	return h.source == o.source && slices.Equal(h.local4, o.local4) && slices.Equal(h.vms, o.vms)
 }
 
 // Open makes the TUN device and its routes, attaches to the ports and prepares
@@ -101,7 +117,7 @@ func Open(c Config) (r *Router, err error) {
 		return r, err
 	}
 	r.openFastPath()
-	if err = r.Update(c.Translate); err != nil {
+	if err = r.Reload(c); err != nil {
 		return r, err
 	}
 	if err = r.openPlane(); err != nil {
@@ -158,51 +174,75 @@ func (r *Router) countWorkers() (int, error) {
 	return workers, nil
 }
 
-// Update replaces the translation tables: the next batch of every worker uses
-// them. After an error nothing has changed.
+// Update is Reload with other translation tables only.
 func (r *Router) Update(c translate.Config) error {
 	r.translateMu.Lock()
 	defer r.translateMu.Unlock()
-	return r.update(c)
+	return r.update(c, r.config.AutoVMs)
 }
 
-// update is Update for holders of translateMu.
-func (r *Router) update(c translate.Config) error {
-	own, local := r.mirror.Table().Source(), r.mirror.Table().Local4()
-	effective := r.effective(c, own, local)
+// Reload takes over what a running Router can change of its Config, which is
+// Translate and AutoVMs: the next batch of every worker goes by them. After an
+// error everything is as it was.
+func (r *Router) Reload(c Config) error {
+	r.translateMu.Lock()
+	defer r.translateMu.Unlock()
+	return r.update(c.Translate, c.AutoVMs)
+}
+
+// update is Reload for holders of translateMu. First comes what may fail, each
+// step with its way back; what only clears away comes last, and can but warn.
+func (r *Router) update(c translate.Config, autoVMs bool) (err error) {
+	h := r.look()
+	effective := r.effective(c, autoVMs, &h)
 	tr, err := translate.New(effective)
 	if err != nil {
 		return err
 	}
+	// Packets for new prefixes must find the new tables when they are led to
+	// them.
 	mapped := r.mapped4(c.EAM)
-	// Packets must find the new tables before they are led to them, and the
-	// old ones as long as they are.
-	if err := r.routes.replace(append(c.Pool6[:len(c.Pool6):len(c.Pool6)], mapped...)); err != nil {
+	want := append(c.Pool6[:len(c.Pool6):len(c.Pool6)], mapped...)
+	added, err := r.routes.add(want)
+	if err != nil {
 		return err
 	}
-	r.shared.translator.Store(tr)
-	if err := r.updateFastPath(effective); err != nil {
-		return err
-	}
+	old := r.shared.translator.Swap(tr)
 	if r.tables != nil {
 		if err := r.tables.Update(c.Pool6, mapped); err != nil {
-			return err
+			r.shared.translator.Store(old)
+			was := r.config.Translate
+			return errors.Join(err, r.tables.Update(was.Pool6, r.mapped4(was.EAM)), r.routes.remove(added))
 		}
 	}
-	r.config.Translate, r.source, r.local4 = c, own, local
+	r.updateFastPath(effective)
+	if err := r.routes.keep(want); err != nil {
+		r.log(true, err.Error())
+	}
+	r.config.Translate, r.config.AutoVMs, r.host = c, autoVMs, h
 	return nil
 }
 
-// effective is a translator's whole Config: what was configured, the host's own
-// addresses, and the dynamic mappings.
-func (r *Router) effective(c translate.Config, own translate.Sources, local []netip.Addr) translate.Config {
+// nobody is a source that no packet has.
+var nobody = []netip.Prefix{netip.PrefixFrom(netip.IPv6Unspecified(), 128)}
+
+// effective is a translator's whole Config: what was configured, what is to be
+// known of the host, and the dynamic mappings.
+func (r *Router) effective(c translate.Config, autoVMs bool, h *host) translate.Config {
 	if !r.config.OwnAddress {
-		c.Local4 = slices.Concat(c.Local4, local)
+		c.Local4 = slices.Concat(c.Local4, h.local4)
 	}
 	// RFC 6791 wants a pool; without one, an address of our own is what
 	// RFC 7915 section 5.2 leaves.
-	if len(c.ICMPSource4) == 0 && own.V4 != [4]byte{} {
-		c.ICMPSource4 = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4(own.V4), 32)}
+	if len(c.ICMPSource4) == 0 && h.source.V4 != [4]byte{} {
+		c.ICMPSource4 = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4(h.source.V4), 32)}
+	}
+	if autoVMs {
+		// The routes to pool6 lead to ourselves.
+		c.VMPrefixes = slices.DeleteFunc(slices.Clone(h.vms), func(p netip.Prefix) bool { return slices.Contains(c.Pool6, p) })
+		if len(c.VMPrefixes) == 0 { // which would mean all
+			c.VMPrefixes = nobody
+		}
 	}
 	if r.dynamic != nil {
 		c.EAM = slices.Concat(c.EAM, r.dynamic.Active())
@@ -265,7 +305,7 @@ func (r *Router) Run(ctx context.Context) error {
 				return err
 			}
 		case <-r.relink:
-			if err := errors.Join(r.refreshAddresses(), r.refreshShare()); err != nil {
+			if err := errors.Join(r.refreshHost(), r.refreshShare()); err != nil {
 				r.log(true, err.Error())
 			}
 			if r.portsChanged() {
@@ -278,15 +318,15 @@ func (r *Router) Run(ctx context.Context) error {
 	}
 }
 
-// refreshAddresses tells the translator when the host's own addresses change.
-func (r *Router) refreshAddresses() error {
+// refreshHost tells the translator when the host's own addresses, or the prefixes
+// of its VMs, change.
+func (r *Router) refreshHost() error {
 	r.translateMu.Lock()
 	defer r.translateMu.Unlock()
-	t := r.mirror.Table()
-	if t.Source() == r.source && slices.Equal(t.Local4(), r.local4) {
+	if now := r.look(); now.equal(&r.host) {
 		return nil
 	}
-	return r.update(r.config.Translate)
+	return r.update(r.config.Translate, r.config.AutoVMs)
 }
 
 // reopen replaces the plane. It goes on trying, for a device may be on its way

@@ -34,35 +34,48 @@ func (r *routes) route(p netip.Prefix) *netlink.Route {
 	}
 }
 
-// replace makes the routes be exactly those to want. New ones come before old
-// ones go; after an error the old ones are as they were.
-func (r *routes) replace(want []netip.Prefix) error {
-	wanted := map[netip.Prefix]bool{}
-	var added []netip.Prefix
+// add makes the routes to want that are not there yet, and tells which; after an
+// error there are none of them.
+func (r *routes) add(want []netip.Prefix) (added []netip.Prefix, err error) {
 	for _, p := range want {
 		p = p.Masked()
-		if wanted[p] = true; r.have[p] {
+		if r.have[p] {
 			continue
 		}
 		if err := r.handle.RouteAdd(r.route(p)); err != nil {
-			for _, a := range added {
-				_ = r.handle.RouteDel(r.route(a))
-			}
-			return explainRoute(p, err)
+			return nil, errors.Join(explainRoute(p, err), r.remove(added))
 		}
+		r.have[p] = true
 		added = append(added, p)
 	}
-	for p := range r.have {
-		if wanted[p] {
+	return added, nil
+}
+
+// remove takes routes away. Somebody else may have done so already.
+func (r *routes) remove(list []netip.Prefix) (err error) {
+	for _, p := range list {
+		if e := r.handle.RouteDel(r.route(p)); e != nil && !errors.Is(e, unix.ESRCH) {
+			err = errors.Join(err, fmt.Errorf("remove the route to %s: %w", p, e))
 			continue
 		}
-		// Somebody else may have removed it already.
-		if err := r.handle.RouteDel(r.route(p)); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("remove the route to %s: %w", p, err)
+		delete(r.have, p)
+	}
+	return err
+}
+
+// keep removes all routes but those to want.
+func (r *routes) keep(want []netip.Prefix) error {
+	wanted := map[netip.Prefix]bool{}
+	for _, p := range want {
+		wanted[p.Masked()] = true
+	}
+	var away []netip.Prefix
+	for p := range r.have {
+		if !wanted[p] {
+			away = append(away, p)
 		}
 	}
-	r.have = wanted
-	return nil
+	return r.remove(away)
 }
 
 func explainRoute(p netip.Prefix, err error) error {

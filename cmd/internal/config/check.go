@@ -105,6 +105,14 @@ func (c *Config) Warnings() []string {
 	if len(r.Pool6) == 0 && len(r.EAM) == 0 {
 		w = append(w, "router.pool6 and router.eam are both empty: nothing will be translated")
 	}
+	translation := c.Translate()
+	maySend := translation.MaySend()
+	for i, e := range r.EAM {
+		if !maySend(e.IPv6) {
+			w = append(w, fmt.Sprintf("router.eam[%d]: %s is not, or not as a whole, in router.vm_prefixes: what comes from outside of them is dropped", i, e.IPv6))
+			break // one says it, and a million would not say more
+		}
+	}
 	if r.AllowPrivate4 && !slices.Contains(r.Pool6, wellKnown) {
 		w = append(w, "router.allow_private4 has no effect: it is about 64:ff9b::/96, which is not in router.pool6")
 	}

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
-	"slices"
 	"time"
 
 	"aarch64.com/isthmus/translate"
@@ -35,7 +34,8 @@ type Router struct {
 	AllowPrivate4   bool
 	Hairpin         string
 	ICMPErrorRate   int            // per second and worker
-	VMPrefixes      []netip.Prefix // none: all
+	VMPrefixes      []netip.Prefix // none and not AutoVMs: all
+	AutoVMs         bool           // by the host's routes
 	StateDir        string         // absolute path, "" for none
 	Dynamic         Dynamic
 	Share           Share
@@ -127,6 +127,8 @@ func Default() *Config {
 // outOfTheBox is what holds without a file: the VMs of this host reach the IPv4
 // Internet by the host's own address.
 const outOfTheBox = `
+[router]
+vm_prefixes = "auto"
 [router.dynamic]
 pool4 = "100.64.0.0/16"   # RFC 6598
 [router.share]
@@ -196,7 +198,6 @@ func (c *Config) NeedRestart(next *Config) []string {
 		{"pop", c.POP == next.POP},
 		{"domain", c.Domain == next.Domain},
 		{"router.icmp_error_rate", c.Router.ICMPErrorRate == next.Router.ICMPErrorRate},
-		{"router.vm_prefixes", slices.Equal(c.Router.VMPrefixes, next.Router.VMPrefixes)},
 		{"router.state_dir", c.Router.StateDir == next.Router.StateDir},
 		{"router.dynamic", c.Router.Dynamic == next.Router.Dynamic},
 		{"router.share", reflect.DeepEqual(c.Router.Share, next.Router.Share)},
@@ -219,7 +220,7 @@ func (c *Config) Reloaded(next *Config) *Config {
 	running.POP, running.Domain, running.Metrics, running.Control = c.POP, c.Domain, c.Metrics, c.Control
 	running.Router.Ports, running.Router.Kernel = c.Router.Ports, c.Router.Kernel
 	running.Router.ICMPErrorRate = c.Router.ICMPErrorRate
-	running.Router.VMPrefixes, running.Router.StateDir, running.Router.Dynamic = c.Router.VMPrefixes, c.Router.StateDir, c.Router.Dynamic
+	running.Router.StateDir, running.Router.Dynamic = c.Router.StateDir, c.Router.Dynamic
 	running.Router.Share = c.Router.Share
 	return &running
 }

@@ -133,7 +133,7 @@ socket = "/run/other.sock"
 
 func TestOutOfTheBox(t *testing.T) {
 	c := OutOfTheBox()
-	if c.Router.Dynamic.Pool4 != netip.MustParsePrefix("100.64.0.0/16") || !c.Router.Share.Auto || len(c.Router.Ports) != 0 {
+	if c.Router.Dynamic.Pool4 != netip.MustParsePrefix("100.64.0.0/16") || !c.Router.Share.Auto || !c.Router.AutoVMs || len(c.Router.Ports) != 0 {
 		t.Errorf("%+v", c.Router)
 	}
 }
@@ -375,6 +375,9 @@ func TestWarnings(t *testing.T) {
 		{"", nil},
 		{"[router]\npool6 = []", []string{"nothing will be translated"}},
 		{"[router]\npool6 = ['2001:db8::/96']\nallow_private4 = true", []string{"allow_private4 has no effect"}},
+		{"[router]\nvm_prefixes = ['2001:db8:1::/48']\neam = [{ ipv6 = '2001:db8:1::2', ipv4 = '192.0.2.2' }]", nil},
+		{"[router]\nvm_prefixes = ['2001:db8:1::/64']\neam = [{ ipv6 = '2001:db8:1::2', ipv4 = '192.0.2.2' }, { ipv6 = '2001:db8:1::/48', ipv4 = '192.0.2.3' }]", []string{"router.eam[1]: 2001:db8:1::/48"}},
+		{"[router]\nvm_prefixes = 'auto'\neam = [{ ipv6 = '2001:db8:1::2', ipv4 = '192.0.2.2' }]", nil},
 		{"[metrics]\nlisten = ':9464'", []string{"can be reached from other hosts"}},
 		{"[metrics]\nlisten = '0.0.0.0:9464'", []string{"can be reached from other hosts"}},
 		{"[metrics]\nlisten = '127.0.0.1:9464'", nil},

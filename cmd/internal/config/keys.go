@@ -125,9 +125,9 @@ var language = []section{
 				set: func(c *Config, v value) { v.integer(&c.Router.ICMPErrorRate, 0, 1_000_000) },
 			},
 			{
-				name: "vm_prefixes", typ: "list of IPv6 prefixes", def: `[]`, example: `["2001:db8::/32"]`, restart: true,
-				doc: "Where the VMs of this host are: only these IPv6 sources get an address from the dynamic pool. Empty: all.",
-				set: func(c *Config, v value) { v.prefixes(&c.Router.VMPrefixes, family6) },
+				name: "vm_prefixes", typ: `"auto" or list of IPv6 prefixes`, def: `[]`, example: `"auto"`,
+				doc: "Where the VMs of this host are, against forged sources (RFC 2827): any other IPv6 source is dropped without an answer, mapped or not; only ICMPv6 errors of routers get through. auto: what this host reaches otherwise than by the way to the Internet, which is the prefixes on its links, and those behind a gateway on another link than that of the default route; the routes are followed. Empty: all sources.",
+				set: func(c *Config, v value) { v.vmPrefixes(&c.Router) },
 			},
 			{
 				name: "state_dir", typ: "string, absolute path", def: `"/var/lib/isthmus"`, example: `"/var/lib/other"`, restart: true,

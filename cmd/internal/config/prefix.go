@@ -97,6 +97,14 @@ func (v value) share(to *Share) {
 	}
 }
 
+// vmPrefixes reads "auto" or a list of prefixes.
+func (v value) vmPrefixes(to *Router) {
+	to.AutoVMs = v.node.kind == unstable.String && v.node.text == "auto"
+	if !to.AutoVMs {
+		v.prefixes(&to.VMPrefixes, family6)
+	}
+}
+
 // prefixes reads a list of prefixes, none of them twice.
 func (v value) prefixes(to *[]netip.Prefix, f family) {
 	var list []netip.Prefix

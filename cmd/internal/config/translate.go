@@ -20,7 +20,8 @@ var (
 	}
 )
 
-// Translate is what [router] says about translation. It shares memory with c.
+// Translate is what [router] says about translation, without what only a running
+// router can tell (AutoVMs). It shares memory with c.
 func (c *Config) Translate() translate.Config {
 	r := &c.Router
 	return translate.Config{
@@ -34,6 +35,7 @@ func (c *Config) Translate() translate.Config {
 		Deny4:           r.Deny4,
 		AllowPrivate4:   r.AllowPrivate4,
 		Hairpin:         hairpin[r.Hairpin],
+		VMPrefixes:      r.VMPrefixes,
 	}
 }
 

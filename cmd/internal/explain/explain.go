@@ -22,6 +22,7 @@ type Options struct {
 	MTUOut     int
 	Own        []netip.Addr // addresses of the translating host
 	Dynamic    bool         // a running isthmus gives hosts without a mapping one
+	AutoVMs    bool         // a running isthmus takes vm_prefixes from its routes
 }
 
 // Report is the whole explanation.
@@ -122,6 +123,9 @@ func Explain(in Input, o Options) (*Report, error) {
 	r.count("packets", "verdict", v.String(), plan.From)
 	if o.Dynamic && (v == translate.NoMapping6 || v == translate.NotOurs4) {
 		r.Notes = append(r.Notes, "a running isthmus also has the mappings of [router.dynamic], which only it knows, and may make one for this packet; to see it translated, write one into eam of a copy of the file")
+	}
+	if o.AutoVMs && plan.From == translate.V6 {
+		r.Notes = append(r.Notes, "vm_prefixes is auto: a running isthmus knows its routes, and drops this packet as foreign_source6 if none leads to its source")
 	}
 	info := v.Info()
 	r.Verdict = Verdict{info.Label, info.Action.String(), info.Section, info.Doc}

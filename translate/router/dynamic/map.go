@@ -19,10 +19,9 @@ import (
 
 // Config says who gets addresses, and which.
 type Config struct {
-	Pool4   netip.Prefix   // addresses to give; the first and last of a pool under /31 are left out
-	Sources []netip.Prefix // hosts that get one; none: all
-	Static  []translate.EAM
-	Idle    time.Duration // a mapping unused for so long is forgotten
+	Pool4  netip.Prefix // addresses to give; the first and last of a pool under /31 are left out
+	Static []translate.EAM
+	Idle   time.Duration // a mapping unused for so long is forgotten
 	// MaxPer64 is how many addresses one /64, which often is one host, may
 	// have at a time. 0: no bound.
 	MaxPer64  int
@@ -35,7 +34,6 @@ type Config struct {
 // Errors of Assign.
 var (
 	ErrExhausted = errors.New("every address of the pool is given away")
-	ErrSource    = errors.New("not a source that gets an address")
 	ErrTooMany   = errors.New("its /64 has as many addresses as it may")
 )
 
@@ -166,7 +164,7 @@ func (m *Map) touch() {
 }
 
 // Assign gives a host its address: the one it has, or a new one. woken tells that
-// its mapping was not active before. Errors: ErrExhausted, ErrSource, ErrTooMany.
+// its mapping was not active before. Errors: ErrExhausted, ErrTooMany.
 func (m *Map) Assign(six netip.Addr) (four netip.Addr, woken bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -174,9 +172,6 @@ func (m *Map) Assign(six netip.Addr) (four netip.Addr, woken bool, err error) {
 		woken = !h.active
 		m.wake(h)
 		return h.IPv4, woken, nil
-	}
-	if len(m.config.Sources) > 0 && !slices.ContainsFunc(m.config.Sources, func(p netip.Prefix) bool { return p.Contains(six) }) {
-		return four, false, ErrSource
 	}
 	if m.config.MaxPer64 > 0 && m.per64[prefix64(six)] >= m.config.MaxPer64 {
 		return four, false, ErrTooMany

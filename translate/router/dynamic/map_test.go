@@ -76,14 +76,10 @@ func TestSameAddressWithoutState(t *testing.T) {
 	}
 }
 
-func TestSourcesAndBounds(t *testing.T) {
+func TestBounds(t *testing.T) {
 	c := pool("100.64.0.0/16")
-	c.Sources = []netip.Prefix{netip.MustParsePrefix("2001:db8:1::/48")}
 	c.MaxPer64 = 2
 	m := open(t, c)
-	if _, _, err := m.Assign(six(2)); !errors.Is(err, ErrSource) {
-		t.Errorf("a foreign source: %v", err)
-	}
 	for i, want := range []error{nil, nil, ErrTooMany} {
 		if _, _, err := m.Assign(netip.MustParseAddr(fmt.Sprintf("2001:db8:1::%d", i+1))); !errors.Is(err, want) {
 			t.Errorf("address %d of a /64: %v, want %v", i, err, want)

@@ -2,6 +2,7 @@ package nexthop
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -49,6 +50,7 @@ func build(state *kernelState, ports []string) (*Table, error) {
 	b.addNeighbours()
 	b.table.unknown = Hop{Kind: Kernel, Source: &b.any}
 	b.table.policy = hasPolicy(state.rules)
+	b.table.nearby6 = nearby6(state.routes)
 	for i, f := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		if err := b.addRoutes(i, f); err != nil {
 			return nil, err
@@ -68,6 +70,56 @@ func hasPolicy(rules []netlink.Rule) bool {
 		// local rule's 0, as -1.
 		return r.Priority > 0 && r.Priority != 32766 && r.Priority != 32767
 	})
+}
+
+// nearby6 goes by all tables, for with policy routing VMs may be in any. Behind a
+// gateway there may be anybody if there is no default route to tell which.
+func nearby6(routes []netlink.Route) []netip.Prefix {
+	type path struct {
+		link   int
+		onLink bool
+	}
+	paths := func(r *netlink.Route) (out []path) {
+		if len(r.MultiPath) == 0 {
+			return []path{{r.LinkIndex, len(r.Gw) == 0 && r.Via == nil}}
+		}
+		for _, nh := range r.MultiPath {
+			out = append(out, path{nh.LinkIndex, len(nh.Gw) == 0 && nh.Via == nil})
+		}
+		return out
+	}
+	outside := map[int]bool{}
+	each := func(f func(netip.Prefix, *netlink.Route)) {
+		for i := range routes {
+			r := &routes[i]
+			if r.Family != netlink.FAMILY_V6 || r.Type != unix.RTN_UNICAST || r.Table == unix.RT_TABLE_LOCAL {
+				continue
+			}
+			if p, ok := destination(r, netlink.FAMILY_V6); ok {
+				f(p, r)
+			}
+		}
+	}
+	each(func(p netip.Prefix, r *netlink.Route) {
+		for _, to := range paths(r) {
+			outside[to.link] = outside[to.link] || p.Bits() == 0
+		}
+	})
+	hasDefault := slices.Contains(slices.Collect(maps.Values(outside)), true)
+	var out []netip.Prefix
+	each(func(p netip.Prefix, r *netlink.Route) {
+		if p.Bits() == 0 || !usableSource(p.Addr()) {
+			return
+		}
+		for _, to := range paths(r) {
+			if to.onLink || hasDefault && !outside[to.link] {
+				out = append(out, p.Masked())
+				return
+			}
+		}
+	})
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
 }
 
 // addSources picks the addresses from which errors are sent: for each link its
@@ -273,6 +325,11 @@ func prefixOf(r *netlink.Route, family int) (netip.Prefix, bool) {
 	if r.Family != family || !slices.Contains([]int{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, unix.RT_TABLE_DEFAULT}, r.Table) {
 		return netip.Prefix{}, false
 	}
+	return destination(r, family)
+}
+
+// destination is where a route leads.
+func destination(r *netlink.Route, family int) (netip.Prefix, bool) {
 	if r.Dst == nil {
 		if family == netlink.FAMILY_V4 {
 			return netip.PrefixFrom(netip.IPv4Unspecified(), 0), true

@@ -2,6 +2,7 @@ package nexthop
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -237,5 +238,41 @@ func TestLookupDoesNotAllocate(t *testing.T) {
 	hi, lo := key(netip.MustParseAddr("2001:db8::2"))
 	if n := testing.AllocsPerRun(100, func() { tb.Lookup(translate.V6, hi, lo) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestNearby6(t *testing.T) {
+	multipath := func(index ...int) netlink.Route {
+		r := unicast(0, "2001:db8:5::/48", "")
+		for _, i := range index {
+			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: i, Gw: net.ParseIP("fe80::1")})
+		}
+		return r
+	}
+	toInternet := unicast(1, "::/0", "fe80::1")
+	for _, tt := range []struct {
+		name   string
+		routes []netlink.Route
+		want   string
+	}{
+		{"on a link", []netlink.Route{toInternet, unicast(2, "2001:db8:1::/64", ""), unicast(3, "2001:db8:2::7/128", "")}, "[2001:db8:1::/64 2001:db8:2::7/128]"},
+		{"on the link to the Internet, where a bridge may have VMs", []netlink.Route{toInternet, unicast(1, "2001:db8:1::/64", "")}, "[2001:db8:1::/64]"},
+		{"behind a gateway", []netlink.Route{toInternet, unicast(2, "2001:db8:3::/48", "fe80::2")}, "[2001:db8:3::/48]"},
+		{"behind a gateway of the Internet's link", []netlink.Route{toInternet, unicast(1, "2001:db8:3::/48", "fe80::2")}, "[]"},
+		{"behind a gateway, no default route", []netlink.Route{unicast(2, "2001:db8:3::/48", "fe80::2")}, "[]"},
+		{"several ways, one of them ours", []netlink.Route{toInternet, multipath(1, 2)}, "[2001:db8:5::/48]"},
+		{"several ways, none ours", []netlink.Route{toInternet, multipath(1, 1)}, "[]"},
+		{"another table", []netlink.Route{toInternet, with(unicast(2, "2001:db8:1::/64", ""), func(r *netlink.Route) { r.Table = 100 })}, "[2001:db8:1::/64]"},
+		{"twice", []netlink.Route{unicast(2, "2001:db8:1::/64", ""), unicast(3, "2001:db8:1::/64", "")}, "[2001:db8:1::/64]"},
+		{"own address", []netlink.Route{with(unicast(2, "2001:db8:1::1/128", ""), func(r *netlink.Route) { r.Table, r.Type = unix.RT_TABLE_LOCAL, unix.RTN_LOCAL })}, "[]"},
+		{"link-local, multicast, loopback", []netlink.Route{unicast(2, "fe80::/64", ""), unicast(2, "ff00::/8", ""), unicast(1, "::1/128", "")}, "[]"},
+		{"blackhole", []netlink.Route{with(unicast(0, "2001:db8:1::/64", ""), func(r *netlink.Route) { r.Type = unix.RTN_BLACKHOLE })}, "[]"},
+		{"IPv4", []netlink.Route{unicast(2, "192.0.2.0/24", "")}, "[]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := fmt.Sprint(nearby6(tt.routes)); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
 	}
 }

@@ -52,6 +52,7 @@ type Table struct {
 	links   []link
 	unknown Hop // no route
 	local4  []netip.Addr
+	nearby6 []netip.Prefix
 	policy  bool // rules that only the kernel understands
 }
 
@@ -123,6 +124,11 @@ func (t *Table) Policy() bool { return t.policy }
 
 // Local4 are the host's own IPv4 addresses, sorted.
 func (t *Table) Local4() []netip.Addr { return t.local4 }
+
+// Nearby6 are the IPv6 prefixes, sorted, whose hosts this one reaches otherwise
+// than as it does the Internet: on a link, or by a gateway on another link than
+// that of the default route. Link-local and multicast prefixes are not among them.
+func (t *Table) Nearby6() []netip.Prefix { return t.nearby6 }
 
 // Own4 tells whether an IPv4 address is the host's own.
 func (t *Table) Own4(a [4]byte) bool {
