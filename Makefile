@@ -4,6 +4,7 @@ GO         ?= go
 GO_NEEDED  := 1.26
 FUZZTIME   ?= 30s
 BENCHTIME  ?= 1s
+BENCHFLAGS ?=
 TESTFLAGS  ?=
 
 MODULE      := aarch64.com/isthmus
@@ -14,12 +15,12 @@ DEPGUARD    := github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
 # What a Debian machine needs to build, test and run the demo, besides Go.
-DEB_PACKAGES     := ca-certificates git make gcc libc6-dev
+DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iperf3
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk fuzz arm64 check-go print-depguard
+.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path fuzz arm64 check-go print-depguard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +68,9 @@ bench-translate: check-go ## benchmark the translator beside its floor
 bench-xsk: check-go ## benchmark the AF_XDP sockets beside another implementation (as root)
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./xsk/
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./perf/l2fwd/
+
+bench-kernel-path: build ## compare the kernel path with plain forwarding and TAYGA (as root, three minutes)
+	@./.ci/as-root ./bin/isthmus perf kernel-path $(BENCHFLAGS)
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)
 	@GO="$(GO)" ./.ci/fuzz $(FUZZTIME)

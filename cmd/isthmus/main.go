@@ -5,6 +5,7 @@
 //	isthmus explain       say what becomes of a packet, and why
 //	isthmus status        ask the running one how it is doing
 //	isthmus demo          show it at work in network namespaces
+//	isthmus perf          measure it on this machine
 //	isthmus version       say which isthmus this is
 //
 // One file per subcommand. Exit status: 0 done, 1 failed, 2 wrong command line.
@@ -71,7 +72,7 @@ everything that the kernel routes.`,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newMapCommand(), newExplainCommand(), newDemoCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newMapCommand(), newExplainCommand(), newDemoCommand(), newPerfCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
 		checkArguments(c)
 	}

@@ -58,6 +58,10 @@ func TestWrongCommandLines(t *testing.T) {
 		{"run file.toml", "isthmus: unknown command \"file.toml\" for \"isthmus run\"\nusage: isthmus run [-c FILE]"},
 		{"check file.toml", "usage: isthmus check [-c FILE]"},
 		{"version please", "usage: isthmus version"},
+		{"perf wire", "isthmus: unknown command \"wire\"\nusage: isthmus perf"},
+		{"perf kernel-path --rounds 0", "isthmus: --rounds 0: at least 1\nusage: isthmus perf kernel-path"},
+		{"perf kernel-path --seconds -1", "isthmus: --seconds -1: at least 1\nusage: isthmus perf kernel-path"},
+		{"perf kernel-path --paths slow", "isthmus: path \"slow\": there are plain, fast, "},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			status, stdout, stderr := isthmus(strings.Fields(tt.args)...)

@@ -1,0 +1,94 @@
+package kernelpath
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"aarch64.com/isthmus/perf/lab"
+)
+
+// stopTimeout bounds the wait for a program that was asked to end.
+const stopTimeout = 10 * time.Second
+
+// process is a program that runs in one of the hosts.
+type process struct {
+	cmd  *exec.Cmd
+	log  string // file
+	done chan struct{}
+	err  error // how it ended; valid after done
+}
+
+// startProcess starts the command; what it prints goes to a file in dir.
+func startProcess(h *lab.Host, dir string, cmd *exec.Cmd) (*process, error) {
+	name := filepath.Base(cmd.Args[0])
+	f, err := os.CreateTemp(dir, name+"-*.log")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // the child has its own
+	cmd.Stdout, cmd.Stderr = f, f
+	// A Ctrl-C on the terminal is for us.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p := &process{cmd: cmd, log: f.Name(), done: make(chan struct{})}
+	if err := h.Start(cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// stop asks the program to end, and makes it end when it doesn't.
+func (p *process) stop() error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(stopTimeout):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("%s did not end within %v of SIGTERM and was killed", p.cmd.Path, stopTimeout)
+	}
+}
+
+// waitListening waits until something in the namespace listens on the TCP port. It
+// looks it up, since iperf3 takes a connection for a measurement.
+func (p *process) waitListening(h *lab.Host, port int) error {
+	// The local address of a listening socket of either family (proc_net_tcp.rst).
+	want := fmt.Sprintf(":%04X 00000000000000000000000000000000:0000 0A", port)
+	for deadline := time.Now().Add(stopTimeout); ; time.Sleep(5 * time.Millisecond) {
+		var table []byte
+		err := h.Do(func() (err error) { table, err = os.ReadFile("/proc/thread-self/net/tcp6"); return err })
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(table), want) {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended: %v\n%s", p.cmd.Path, p.err, p.said())
+		default:
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s does not listen on port %d\n%s", p.cmd.Path, port, p.said())
+		}
+	}
+}
+
+// said is the end of what the program printed, for error messages.
+func (p *process) said() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
