@@ -93,9 +93,7 @@ func (d *daemon) openControl() {
 		d.log.Warn().Msg(err.Error() + "; going on without it")
 		return
 	}
-	c.Handle(statusPath, func() any {
-		return makeStatus(d.file, d.current(), d.started, d.router.Stats())
-	})
+	c.Handle(statusPath, func() any { return d.askStatus() })
 	d.handleMap(c)
 	d.control = c
 }

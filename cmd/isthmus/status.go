@@ -35,6 +35,8 @@ type status struct {
 	// Packets by verdict, and what else happened by reason; without zeros.
 	Verdicts map[string]uint64 `json:"verdicts"`
 	Reasons  map[string]uint64 `json:"reasons"`
+	// What the hosts that share an address have been refused in the last hour.
+	Limited map[string]uint64 `json:"limited,omitempty"`
 }
 
 type portStatus struct {
@@ -42,6 +44,22 @@ type portStatus struct {
 	Mode      string `json:"mode"` // driver, generic, tun or absent
 	RxPackets uint64 `json:"rx_packets"`
 	TxPackets uint64 `json:"tx_packets"`
+}
+
+// askStatus is the status of the running daemon.
+func (d *daemon) askStatus() status {
+	s := makeStatus(d.file, d.current(), d.started, d.router.Stats())
+	limited, err := d.router.Limited()
+	if err != nil {
+		d.log.Warn().Msg(err.Error())
+	}
+	for host, n := range limited {
+		if s.Limited == nil {
+			s.Limited = map[string]uint64{}
+		}
+		s.Limited[host.String()] = n
+	}
+	return s
 }
 
 // makeStatus adds up the counters of all workers.
@@ -124,7 +142,10 @@ func (s *status) print(out io.Writer) error {
 	for _, list := range []struct {
 		name   string
 		counts map[string]uint64
-	}{{"packets", s.Verdicts}, {"besides", s.Reasons}} {
+	}{{"packets", s.Verdicts}, {"besides", s.Reasons}, {"over limits", s.Limited}} {
+		if list.counts == nil {
+			continue
+		}
 		parts := []string{}
 		for _, label := range slices.Sorted(maps.Keys(list.counts)) {
 			parts = append(parts, fmt.Sprintf("%s %d", label, list.counts[label]))

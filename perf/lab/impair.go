@@ -43,7 +43,7 @@ type ImpairCounts struct {
 // Packets are copied from one veth pair to another with their virtio-net
 // header, so that superpackets and partial checksums cross as they are. What
 // comes faster than it can copy is lost without being counted, as on any wire.
-// 802.1Q tags do not survive.
+// 802.1Q tags do not survive, and XDP_REDIRECT towards it is not possible.
 //
 // Which packets are hit follows from the seed and the order in which packets
 // come, separately for each way.
@@ -128,6 +128,12 @@ func (l *Lab) impairedLink(a, b *Host, c LinkConfig) error {
 	}
 	if err := link(middle, b, far); err != nil {
 		return err
+	}
+	// Merged by receive offload, packets would share one fate.
+	for _, name := range []string{"a", "b"} {
+		if err := middle.Offload(name, c.ChecksumOffload, false); err != nil {
+			return err
+		}
 	}
 	var ends [2]*os.File
 	for n, name := range []string{"a", "b"} {

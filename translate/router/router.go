@@ -36,10 +36,11 @@ type Router struct {
 
 	relink chan struct{} // the kernel's tables were rebuilt: look at the ports
 
-	mu       sync.Mutex // guards what follows
-	plane    *plane     // nil while there is none
-	past     []WorkerStats
-	rebuilds uint64
+	mu        sync.Mutex // guards what follows
+	plane     *plane     // nil while there is none
+	past      []WorkerStats
+	rebuilds  uint64
+	shareSeen nat44.Stats
 
 	// translateMu guards config.Translate, config.AutoVMs and what follows. A
 	// worker takes it for the first packet of a host, so nobody who holds it
@@ -382,7 +383,7 @@ func (r *Router) inHome(f func() error) error {
 func (r *Router) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Stats{Tables: r.mirror.Builds(), Policy: r.mirror.Table().Policy(), Rebuilds: r.rebuilds, FastPath: r.fastPathStats()}
+	s := Stats{Tables: r.mirror.Builds(), Policy: r.mirror.Table().Policy(), Rebuilds: r.rebuilds, FastPath: r.fastPathStats(), Share: r.shareStats()}
 	if r.dynamic != nil {
 		s.Mappings = r.dynamic.Len()
 	}

@@ -95,6 +95,37 @@ func (r *Router) refreshShare() error {
 	return r.share.Update(r.sharedAddresses())
 }
 
+// shareStats are the counters of the NAT, or those of the last time if they
+// can't be read now. Only for holders of r.mu.
+func (r *Router) shareStats() nat44.Stats {
+	if r.share == nil {
+		return nat44.Stats{}
+	}
+	if s, err := r.share.Stats(); err == nil {
+		r.shareSeen = s
+	}
+	return r.shareSeen
+}
+
+// Limited tells which hosts have run into a limit of [router.share] within the
+// last hour, and how many of their connections were refused or dropped.
+func (r *Router) Limited() (map[netip.Addr]uint64, error) {
+	if r.share == nil {
+		return nil, nil
+	}
+	byIPv4, err := r.share.Limited()
+	if err != nil {
+		return nil, err
+	}
+	limited := map[netip.Addr]uint64{}
+	for four, n := range byIPv4 {
+		if six, ok := r.dynamic.Host(four); ok {
+			limited[six] = n
+		}
+	}
+	return limited, nil
+}
+
 // Owner is the host that a port of a shared address belongs to: its address of
 // the pool and, if it has one at the moment, its IPv6 address.
 func (r *Router) Owner(shared netip.Addr, port uint16) (four, six netip.Addr, ok bool) {

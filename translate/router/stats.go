@@ -2,6 +2,7 @@ package router
 
 import (
 	"aarch64.com/isthmus/translate"
+	"aarch64.com/isthmus/translate/router/nat44"
 	"aarch64.com/isthmus/xsk"
 )
 
@@ -17,6 +18,8 @@ type Stats struct {
 	Mappings int
 	// FastPath is what no worker has seen, because the kernel did it.
 	FastPath FastPathStats
+	// Share is what the NAT of [router.share] counted; all 0 without it.
+	Share nat44.Stats
 	// Rebuilds counts how often workers were replaced, after a device had
 	// gone or come back.
 	Rebuilds uint64

@@ -70,6 +70,10 @@ those of the Prometheus client library.
 	for _, o := range steeringOutcomes {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", o.label, o.doc)
 	}
+	b.WriteString("\n## `outcome` in isthmus_router_share_packets_total\n\n| outcome | meaning |\n| --- | --- |\n")
+	for _, o := range shareOutcomes {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", o.label, o.doc)
+	}
 	b.WriteString("\n## `reason` in isthmus_router_fast_path_fell_through_total\n\n| reason | meaning |\n| --- | --- |\n")
 	for r := fastpath.Forwarded + 1; r < fastpath.NumReasons; r++ {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", r, r.Doc())

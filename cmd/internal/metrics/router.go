@@ -7,6 +7,7 @@ import (
 
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
+	"aarch64.com/isthmus/translate/router/nat44"
 	"aarch64.com/isthmus/xsk/tun/fastpath"
 )
 
@@ -61,6 +62,14 @@ var (
 		"Packets that the fast path left to the workers, and why.")
 	dynamicMappings = gauge("isthmus_router_dynamic_mappings", "",
 		"Hosts that have an address of the dynamic pool ([router.dynamic] pool4).")
+	sharePackets = counter("isthmus_router_share_packets_total", "outcome",
+		"First packets of connections through a shared address ([router.share]), and what else was dropped there.")
+	shareForgotten = counter("isthmus_router_share_forgotten_connections_total", "",
+		"Connections that the kernel was made to forget, because their ports went to another host.")
+	shareHosts = gauge("isthmus_router_share_hosts", "",
+		"Hosts that have ports of a shared address.")
+	shareCapacity = gauge("isthmus_router_share_capacity_hosts", "",
+		"Hosts that the shared addresses have ports for.")
 	policyRouting = gauge("isthmus_router_policy_routing", "",
 		"1 if routing rules of this host make every packet take the kernel path.")
 	planeRebuilds = counter("isthmus_router_port_rebuilds_total", "",
@@ -100,6 +109,12 @@ func (c *Router) Collect(ch chan<- prometheus.Metric) {
 		fastFell.send(ch, float64(s.FastPath.Fell[r]), r.String())
 	}
 	dynamicMappings.send(ch, float64(s.Mappings))
+	for _, o := range shareOutcomes {
+		sharePackets.send(ch, float64(o.count(&s.Share)), o.label)
+	}
+	shareForgotten.send(ch, float64(s.Share.Forgotten))
+	shareHosts.send(ch, float64(s.Share.VMs))
+	shareCapacity.send(ch, float64(s.Share.Capacity))
 	policyRouting.send(ch, number(s.Policy))
 	planeRebuilds.send(ch, float64(s.Rebuilds))
 }
@@ -172,6 +187,20 @@ var steeringOutcomes = []struct {
 	{"malformed", "Too short, or not the IP version that its Ethertype says: kernel.", func(p *router.PortStats) uint64 { return p.Steering.Malformed }},
 	{"other_host", "For another station's address, seen in promiscuous mode: kernel.", func(p *router.PortStats) uint64 { return p.Steering.OtherHost }},
 	{"oversize", "Larger than a frame of the worker's memory: kernel, which leads it to the TUN device.", func(p *router.PortStats) uint64 { return p.Steering.Oversize }},
+}
+
+// shareOutcomes are the values of the label outcome of what the NAT counts.
+var shareOutcomes = []struct {
+	label, doc string
+	count      func(*nat44.Stats) uint64
+}{
+	{"opened", "The connection was let through.", func(s *nat44.Stats) uint64 { return s.Opened }},
+	{"too_many", "Refused: the host has max_connections.", func(s *nat44.Stats) uint64 { return s.TooMany }},
+	{"too_fast", "Dropped: the host has opened new_per_second within a second; the next try may get through.", func(s *nat44.Stats) uint64 { return s.TooFast }},
+	{"no_slice", "Refused: the host has no ports.", func(s *nat44.Stats) uint64 { return s.NoSlice }},
+	{"protocol", "Refused: neither TCP, UDP nor ICMP.", func(s *nat44.Stats) uint64 { return s.Protocol }},
+	{"invalid", "Dropped: of no connection that the kernel knows or would begin.", func(s *nat44.Stats) uint64 { return s.Invalid }},
+	{"untranslatable", "Dropped: the connection was begun before the NAT was there.", func(s *nat44.Stats) uint64 { return s.Untranslatable }},
 }
 
 func number(b bool) float64 {
