@@ -173,6 +173,9 @@ func (d *daemon) run() error {
 				continue
 			}
 			d.log.Info().Str("signal", s.String()).Msg("stopping; a second signal aborts")
+			if s == syscall.SIGINT {
+				d.router.ForGood()
+			}
 			return d.stop(cancel, ended, running, signals)
 		}
 	}

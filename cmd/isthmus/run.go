@@ -22,7 +22,8 @@ func newRunCommand() *cobra.Command {
 		Use:   "run [-c FILE]",
 		Short: "Forward packets until SIGTERM or Ctrl-C",
 		Long: `Forwards packets until SIGTERM or Ctrl-C; then it leaves no XDP program, device
-or route behind. SIGHUP reads the configuration file again: a file with an error
+or route behind. With [router.share], SIGTERM leaves the nftables table isthmus, so
+that connections outlive a restart; Ctrl-C (SIGINT) removes that as well. SIGHUP reads the configuration file again: a file with an error
 is reported and changes nothing.
 
 Without -c, the VMs of this host reach the IPv4 Internet by 64:ff9b::/96 and this

@@ -65,7 +65,7 @@ type ShareConfig struct {
 	Addresses []netip.Addr // by these; none and not Auto: the pool leaves as it is
 	// The limits of one VM, see nat44.Config.
 	PortsPerVM, MaxConnections, NewPerSecond int
-	Keep                                     bool
+	Keep                                     bool // likewise; Router.ForGood overrules it
 }
 
 func (c *ShareConfig) enabled() bool { return c.Auto || len(c.Addresses) > 0 }

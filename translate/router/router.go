@@ -76,6 +76,10 @@ func Open(c Config) (r *Router, err error) {
 	r = &Router{config: c, raw: -1, relink: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
+			// A start that failed leaves what it found.
+			if r.share != nil && !r.share.Found() {
+				r.ForGood()
+			}
 			r.Close()
 			r = nil
 		}
@@ -399,6 +403,16 @@ func (r *Router) Stats() Stats {
 		}
 	}
 	return s
+}
+
+// ForGood makes Close remove what would else stay for the next start, see
+// ShareConfig.Keep.
+func (r *Router) ForGood() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.share != nil {
+		r.share.ForGood()
+	}
 }
 
 // Close detaches from the ports and removes the TUN device and its routes.

@@ -35,7 +35,7 @@ func TestDefaults(t *testing.T) {
 			ICMPErrorRate:   100,
 			StateDir:        "/var/lib/isthmus",
 			Dynamic:         Dynamic{Idle: 168 * time.Hour, MaxPer64: 256},
-			Share:           Share{PortsPerVM: 256, MaxConnections: 4000, NewPerSecond: 400},
+			Share:           Share{PortsPerVM: 256, MaxConnections: 4000, NewPerSecond: 400, Keep: true},
 			Kernel:          Kernel{Interface: "isthmus0", FastPath: FastPathAuto},
 		},
 		Metrics: Metrics{Listen: "[::1]:9464"},
@@ -78,7 +78,7 @@ max_per_64 = 0
 ports_per_vm = 512
 max_connections = 0
 new_per_second = 1
-keep = true
+keep = false
 
 [[router.port]]
 interface = "enp1s0"
@@ -117,7 +117,7 @@ socket = "/run/other.sock"
 			Deny4: prefixes("198.51.100.0/24"), AllowPrivate4: true, Hairpin: HairpinOff, ICMPErrorRate: 7,
 			VMPrefixes: prefixes("2001:db8::/32"),
 			Dynamic:    Dynamic{Pool4: netip.MustParsePrefix("100.64.0.0/16"), Idle: 90 * time.Minute},
-			Share:      Share{PortsPerVM: 512, NewPerSecond: 1, Keep: true},
+			Share:      Share{PortsPerVM: 512, NewPerSecond: 1},
 			Ports: []Port{
 				{"enp1s0", []int{0, 1}, ZeroCopyRequire, AttachGeneric, ChecksumComplete, 4096},
 				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},

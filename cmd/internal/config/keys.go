@@ -221,8 +221,8 @@ var language = []section{
 				set: func(c *Config, v value) { v.integer(&c.Router.Share.NewPerSecond, 0, 1_000_000) },
 			},
 			{
-				name: "keep", typ: "boolean", def: `false`, example: `true`, restart: true,
-				doc: "Leaves the table in the kernel on stop, so that connections outlive a restart. It is replaced on the next start.",
+				name: "keep", typ: "boolean", def: `true`, example: `false`, restart: true,
+				doc: "Leaves the table in the kernel on SIGTERM, so that connections outlive a restart, and replaces it on the next start. SIGINT, as from Ctrl-C and systemctl stop, always removes it. With false SIGTERM does so, too: the kernel then resets the connections.",
 				set: func(c *Config, v value) { v.boolean(&c.Router.Share.Keep) },
 			},
 		},

@@ -59,17 +59,19 @@ type Table struct {
 	over      []nftables.SetElement // VMs with too many connections
 	forgotten uint64
 	closed    bool
+	keep      bool // see Config.Keep
+	found     bool // there was one when it was opened
 }
 
 // Open makes the table in the network namespace of the calling thread, in one
 // transaction. A table that an earlier run left is replaced, connections go on.
 func Open(c Config) (t *Table, err error) {
 	c.setDefaults()
-	t = &Table{config: c, home: netns.None(), mapped: map[netip.Addr]bool{}}
+	t = &Table{config: c, keep: c.Keep, home: netns.None(), mapped: map[netip.Addr]bool{}}
 	made := false
 	defer func() {
 		if err != nil {
-			if made {
+			if made && !t.found {
 				t.rules.c.DelTable(t.rules.table)
 				_ = t.rules.c.Flush()
 			}
@@ -154,6 +156,7 @@ func (t *Table) checkOwner() error {
 	}
 	for _, r := range rules {
 		if bytes.Contains(r.UserData, []byte(mark)) {
+			t.found = true
 			return nil
 		}
 	}
@@ -310,6 +313,16 @@ func (t *Table) Owner(shared netip.Addr, port uint16) (mapped netip.Addr, ok boo
 
 var errClosed = errors.New("address sharing is closed")
 
+// ForGood makes Close remove the table, whatever Config.Keep says.
+func (t *Table) ForGood() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keep = false
+}
+
+// Found tells whether Open replaced a table that an earlier run had left.
+func (t *Table) Found() bool { return t.found }
+
 // Close removes the table, unless it is to be kept. Without it the kernel takes
 // answers to the VMs for its own and resets their connections, so Keep is for a
 // restart and its absence for the end.
@@ -321,7 +334,7 @@ func (t *Table) Close() error {
 	}
 	t.closed = true
 	defer t.release()
-	if t.config.Keep {
+	if t.keep {
 		return nil
 	}
 	t.rules.c.DelTable(t.rules.table)
