@@ -48,6 +48,7 @@ func routerConfig(c *config.Config) router.Config {
 		AutoVMs: c.Router.AutoVMs,
 	}
 	out.FastPath = c.Router.Kernel.FastPath == config.FastPathAuto
+	out.FastPathInterfaces = c.Router.Kernel.FastPathInterfaces
 	s := c.Router.Share
 	out.Share = router.ShareConfig{
 		Auto: s.Auto, Addresses: s.Addresses, Keep: s.Keep, PortsPerVM: s.PortsPerVM,

@@ -17,6 +17,7 @@ import (
 	"aarch64.com/isthmus/cmd/internal/version"
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
+	"aarch64.com/isthmus/xsk/tun/fastpath"
 )
 
 // statusPath is where the control socket answers with a status.
@@ -32,6 +33,7 @@ type status struct {
 	Mappings int          `json:"mappings"`
 	Workers  int          `json:"workers"`
 	Ports    []portStatus `json:"ports"`
+	FastPath fastStatus   `json:"fast_path"`
 	// Packets by verdict, and what else happened by reason; without zeros.
 	Verdicts map[string]uint64 `json:"verdicts"`
 	Reasons  map[string]uint64 `json:"reasons"`
@@ -76,7 +78,16 @@ func makeStatus(file string, c *config.Config, started time.Time, s router.Stats
 		}
 		out.Ports = append(out.Ports, portStatus{Interface: p.Interface, Mode: mode})
 	}
-	kernel := portStatus{Interface: c.Router.Kernel.Interface, Mode: "tun"}
+	fast := s.FastPath.Traffic(fastpath.AtDevice)
+	kernel := portStatus{Interface: c.Router.Kernel.Interface, Mode: "tun", RxPackets: fast.RxPackets, TxPackets: fast.TxPackets}
+	out.FastPath = makeFastStatus(&s.FastPath)
+	for _, list := range s.Verdicts() {
+		for v, n := range list {
+			if n > 0 {
+				out.Verdicts[translate.Verdict(v).String()] += n
+			}
+		}
+	}
 	for i := range s.Workers {
 		w := &s.Workers[i]
 		kernel.RxPackets += w.Kernel.RxPackets
@@ -87,11 +98,6 @@ func makeStatus(file string, c *config.Config, started time.Time, s router.Stats
 					p.RxPackets += wire.RxPackets
 					p.TxPackets += wire.TxPackets
 				}
-			}
-		}
-		for v := range translate.NumVerdicts {
-			if n := w.Verdicts[0][v] + w.Verdicts[1][v]; n > 0 {
-				out.Verdicts[translate.Verdict(v).String()] += n
 			}
 		}
 		for r, n := range w.Reasons {
@@ -139,6 +145,7 @@ func (s *status) print(out io.Writer) error {
 	for _, p := range s.Ports {
 		fmt.Fprintf(w, "%s\t%s, %d packets in, %d out\n", p.Interface, p.Mode, p.RxPackets, p.TxPackets)
 	}
+	fmt.Fprintf(w, "fast path\t%s\n", &s.FastPath)
 	for _, list := range []struct {
 		name   string
 		counts map[string]uint64

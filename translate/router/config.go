@@ -30,6 +30,10 @@ type Config struct {
 	// itself, where it can (package xsk/tun/fastpath).
 	FastPath bool
 
+	// FastPathInterfaces are Ethernet interfaces at whose ingress it does so,
+	// too, past routing, firewall and NAT of the kernel. They may come and go.
+	FastPathInterfaces []string
+
 	// OwnAddress lets packets through to the host's own IPv4 addresses.
 	OwnAddress bool
 

@@ -34,6 +34,8 @@ type Router struct {
 	tables *xsk.Tables // nil without ports
 	shared shared
 
+	interfaces interfaces // of the fast path
+
 	relink chan struct{} // the kernel's tables were rebuilt: look at the ports
 
 	mu        sync.Mutex // guards what follows
@@ -121,7 +123,9 @@ func Open(c Config) (r *Router, err error) {
 	if r.routes, err = openRoutes(r.tun.Ifindex()); err != nil {
 		return r, err
 	}
-	r.openFastPath()
+	if err = r.openFastPath(); err != nil {
+		return r, err
+	}
 	if err = r.Reload(c); err != nil {
 		return r, err
 	}
@@ -310,7 +314,7 @@ func (r *Router) Run(ctx context.Context) error {
 				return err
 			}
 		case <-r.relink:
-			if err := errors.Join(r.refreshHost(), r.refreshShare()); err != nil {
+			if err := errors.Join(r.refreshHost(), r.refreshShare(), r.refreshFastPath()); err != nil {
 				r.log(true, err.Error())
 			}
 			if r.portsChanged() {

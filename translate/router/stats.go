@@ -16,13 +16,30 @@ type Stats struct {
 	Policy bool
 	// Mappings is how many hosts have an address of the dynamic pool.
 	Mappings int
-	// FastPath is what no worker has seen, because the kernel did it.
+	// FastPath is what no worker has seen, because the kernel did it. It is
+	// not in Workers, but in Verdicts.
 	FastPath FastPathStats
 	// Share is what the NAT of [router.share] counted; all 0 without it.
 	Share nat44.Stats
 	// Rebuilds counts how often workers were replaced, after a device had
 	// gone or come back.
 	Rebuilds uint64
+}
+
+// Verdicts counts all packets by what became of them, whoever translated them:
+// index 0 for those that came as IPv6, 1 for IPv4.
+func (s *Stats) Verdicts() (all [2][translate.NumVerdicts]uint64) {
+	for i := range s.Workers {
+		for d := range all {
+			for v, n := range s.Workers[i].Verdicts[d] {
+				all[d][v] += n
+			}
+		}
+	}
+	for d, n := range s.FastPath.Packets() {
+		all[d][translate.Forward] += n
+	}
+	return all
 }
 
 // WorkerStats are the counters of one worker.

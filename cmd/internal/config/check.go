@@ -33,6 +33,17 @@ func checkPorts(d *decoder, root *node) {
 		}
 		seen[p.Interface] = true
 	}
+	for i, name := range r.Kernel.FastPathInterfaces {
+		key := fmt.Sprintf("router.kernel.fast_path_interfaces[%d]", i)
+		at := func() int { return valueOffset(root, "router", "kernel", "fast_path_interfaces", i) }
+		switch {
+		case name == "": // reported already
+		case seen[name]:
+			d.add(at(), key, fmt.Sprintf("%s has a [[router.port]], which takes its packets before", name), "remove it from one of the two")
+		case name == r.Kernel.Interface:
+			d.add(at(), key, fmt.Sprintf("%s is the TUN device, which has the fast path by itself", name), "remove it")
+		}
+	}
 }
 
 // checkShare makes sure that there is something to share, on a path where it can be.
@@ -115,6 +126,9 @@ func (c *Config) Warnings() []string {
 	}
 	if r.AllowPrivate4 && !slices.Contains(r.Pool6, wellKnown) {
 		w = append(w, "router.allow_private4 has no effect: it is about 64:ff9b::/96, which is not in router.pool6")
+	}
+	if k := r.Kernel; k.FastPath == FastPathOff && len(k.FastPathInterfaces) > 0 {
+		w = append(w, `router.kernel.fast_path_interfaces has no effect with fast_path = "off"`)
 	}
 	if c.Metrics.Listen != "" && !c.Metrics.loopback() {
 		w = append(w, fmt.Sprintf("metrics.listen = %q can be reached from other hosts, and the endpoint asks for no password", c.Metrics.Listen))

@@ -74,6 +74,8 @@ type Port struct {
 type Kernel struct {
 	Interface string
 	FastPath  string
+	// FastPathInterfaces are where packets are translated right at the ingress.
+	FastPathInterfaces []string
 }
 
 // Metrics is the [metrics] section.
@@ -202,7 +204,7 @@ func (c *Config) NeedRestart(next *Config) []string {
 		{"router.dynamic", c.Router.Dynamic == next.Router.Dynamic},
 		{"router.share", reflect.DeepEqual(c.Router.Share, next.Router.Share)},
 		{"router.port", reflect.DeepEqual(c.Router.Ports, next.Router.Ports)},
-		{"router.kernel", c.Router.Kernel == next.Router.Kernel},
+		{"router.kernel", reflect.DeepEqual(c.Router.Kernel, next.Router.Kernel)},
 		{"metrics", c.Metrics == next.Metrics},
 		{"control", c.Control == next.Control},
 	} {

@@ -94,6 +94,7 @@ interface = "enp2s0"
 [router.kernel]
 interface = "siit0"
 fast_path = "off"
+fast_path_interfaces = ["vm0", "wan0"]
 
 [metrics]
 listen = ""
@@ -122,7 +123,7 @@ socket = "/run/other.sock"
 				{"enp1s0", []int{0, 1}, ZeroCopyRequire, AttachGeneric, ChecksumComplete, 4096},
 				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},
 			},
-			Kernel: Kernel{Interface: "siit0", FastPath: FastPathOff},
+			Kernel: Kernel{Interface: "siit0", FastPath: FastPathOff, FastPathInterfaces: []string{"vm0", "wan0"}},
 		},
 		Control: Control{Socket: "/run/other.sock"},
 	}
@@ -237,6 +238,10 @@ func TestErrors(t *testing.T) {
 		{"port without interface", "\n[[router.port]]\nqueues = 'all'", []string{`2:10: router.port[0].interface: missing; add interface = "enp1s0"`}},
 		{"port twice", "[[router.port]]\ninterface = 'a'\n[[router.port]]\ninterface = 'a'", []string{"4:13: router.port[1].interface: a has a port already; keep one section per interface"}},
 		{"port is the TUN device", "[[router.port]]\ninterface = 'isthmus0'", []string{"2:13: router.port[0].interface: isthmus0 is the TUN device of [router.kernel]; name the TUN device differently there, or remove this port"}},
+		{"fast path on the TUN device", "[router.kernel]\nfast_path_interfaces = ['isthmus0']", []string{"2:25: router.kernel.fast_path_interfaces[0]: isthmus0 is the TUN device, which has the fast path by itself; remove it"}},
+		{"fast path on a port", "[router.kernel]\nfast_path_interfaces = ['a', 'b']\n[[router.port]]\ninterface = 'b'", []string{"2:30: router.kernel.fast_path_interfaces[1]: b has a [[router.port]], which takes its packets before; remove it from one of the two"}},
+		{"fast path interface twice", "[router.kernel]\nfast_path_interfaces = ['a', 'a']", []string{"2:30: router.kernel.fast_path_interfaces[1]: a comes twice; remove one"}},
+		{"fast path interface's name", "[router.kernel]\nfast_path_interfaces = ['a/b']", []string{`2:25: router.kernel.fast_path_interfaces[0]: "a/b" cannot be an interface's name; write 1 to 15 characters without spaces, / and :`}},
 		{"port in one bracket", "[router.port]\ninterface = 'a'", []string{"1:9: router.port: this section may come several times; write [[router.port]] with two brackets"}},
 		{"port as a list of names", "[router]\nport = ['a']", []string{"2:9: router.port: not a table; write [[router.port]] and its keys below"}},
 		{"section in two brackets", "[[metrics]]", []string{"1:3: metrics: this section comes only once; write [metrics] with one bracket"}},

@@ -241,6 +241,11 @@ var language = []section{
 				doc: "With auto, a BPF program on the device translates plain packets inside the kernel (Linux 6.2 or newer); where it cannot be had, isthmus says why and works without.",
 				set: func(c *Config, v value) { v.oneOf(&c.Router.Kernel.FastPath, FastPathAuto, FastPathOff) },
 			},
+			{
+				name: "fast_path_interfaces", typ: "array of strings", def: `[]`, example: `["vm0", "wan0"]`, restart: true,
+				doc: "Ethernet interfaces where it does so as soon as a packet comes in, and sends it straight to its next hop: those of the VMs for packets from IPv6, the uplink for packets from IPv4. Faster, but past nftables (firewall, NAT, connection tracking) and packet captures behind that point. VMs that share an address ([router.share]) keep to the normal way, and so does all that routing would not lead to the TUN device or whose source is not where it comes from. Where a bridge has the address, name the bridge, not its ports. Interfaces may come and go.",
+				set: func(c *Config, v value) { v.ifnames(&c.Router.Kernel.FastPathInterfaces) },
+			},
 		},
 	},
 	{

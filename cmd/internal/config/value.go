@@ -196,6 +196,22 @@ func (v value) ifname(to *string) {
 	*to = s
 }
 
+// ifnames reads a list of interfaces.
+func (v value) ifnames(to *[]string) {
+	var list []string
+	v.each("a list of interfaces", func(item value) {
+		var name string
+		item.ifname(&name)
+		if name != "" && slices.Contains(list, name) {
+			item.fail(name+" comes twice", "remove one")
+		}
+		list = append(list, name)
+	})
+	if len(list) > 0 {
+		*to = list
+	}
+}
+
 // listen reads address:port, or nothing.
 func (v value) listen(to *string) {
 	s, ok := v.text("an address and a port")

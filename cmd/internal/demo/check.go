@@ -181,11 +181,8 @@ func checkCarried(ctx context.Context, s *stage) (string, error) {
 		return "", err
 	}
 	said := fmt.Sprintf("AF_XDP %.0f, kernel %.0f", wire, kernel)
-	for _, n := range fast {
-		kernel += n
-	}
 	if s.path == Kernel {
-		said = fmt.Sprintf("in BPF %.0f of %.0f", kernel-ports[tunDevice], kernel)
+		said = fmt.Sprintf("in BPF %.0f of %.0f", fast["ipv6_to_ipv4"]+fast["ipv4_to_ipv6"], kernel)
 	}
 	switch {
 	case s.path == XDP && wire < 9*kernel, s.path == XDP && wire == 0:

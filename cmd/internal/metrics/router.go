@@ -13,17 +13,17 @@ import (
 
 var (
 	packets = counter("isthmus_router_packets_total", "worker direction verdict",
-		"Packets by what the translator decided about them. The direction is by the family that came in.")
+		"Packets by what the translator decided about them. The direction is by the family that came in. Worker \"kernel\" is the fast path.")
 	drops = counter("isthmus_router_drops_total", "worker reason",
 		"Packets lost outside the translator, by reason.")
 	events = counter("isthmus_router_events_total", "worker event",
 		"Packets by what else happened to them, without being lost.")
 	rxPackets = counter("isthmus_router_port_receive_packets_total", "worker port",
-		"IP packets taken from a port, or from the kernel through the TUN device.")
+		"IP packets taken from a port, or from the kernel through the TUN device. Worker \"kernel\" is the fast path, whose interfaces are the port \"fast_path_interfaces\".")
 	rxBytes = counter("isthmus_router_port_receive_bytes_total", "worker port",
 		"Bytes of these IP packets, without link-layer headers.")
 	txPackets = counter("isthmus_router_port_transmit_packets_total", "worker port",
-		"IP packets given to a port, or to the kernel through the TUN device.")
+		"IP packets given to a port, or to the kernel through the TUN device. Worker \"kernel\" is the fast path, whose interfaces are the port \"fast_path_interfaces\".")
 	txBytes = counter("isthmus_router_port_transmit_bytes_total", "worker port",
 		"Bytes of these IP packets, without link-layer headers.")
 	attached = gauge("isthmus_router_port_attached", "port mode",
@@ -54,12 +54,14 @@ var (
 		"Frames by what the XDP program did with them. Only redirected ones reach a worker; all others go to the kernel.")
 	nexthopBuilds = counter("isthmus_router_nexthop_table_builds_total", "",
 		"Times the mirror of the kernel's routes and neighbours was built anew.")
-	fastPackets = counter("isthmus_router_fast_path_packets_total", "direction",
-		"Packets that the kernel translated by itself (fast_path); no worker has seen them. Superpackets count once.")
-	fastBytes = counter("isthmus_router_fast_path_bytes_total", "direction",
+	fastPackets = counter("isthmus_router_fast_path_packets_total", "point direction",
+		"Packets that the kernel translated by itself (fast_path), at the TUN device or at an interface (fast_path_interfaces); no worker has seen them. isthmus_router_packets_total has them, too, as forwarded by worker \"kernel\". Superpackets count once.")
+	fastBytes = counter("isthmus_router_fast_path_bytes_total", "point direction",
 		"Bytes of those, as they came.")
-	fastFell = counter("isthmus_router_fast_path_fell_through_total", "reason",
-		"Packets that the fast path left to the workers, and why.")
+	fastFell = counter("isthmus_router_fast_path_fell_through_total", "point reason",
+		"Packets that the fast path left alone, and why: at the device to the workers, at an interface to the kernel's normal way.")
+	fastAttached = gauge("isthmus_router_fast_path_attached", "interface",
+		"1 while the fast path is attached to the TUN device or an interface of fast_path_interfaces; 0 while the interface is not there.")
 	dynamicMappings = gauge("isthmus_router_dynamic_mappings", "",
 		"Hosts that have an address of the dynamic pool ([router.dynamic] pool4).")
 	sharePackets = counter("isthmus_router_share_packets_total", "outcome",
@@ -101,13 +103,7 @@ func (c *Router) Collect(ch chan<- prometheus.Metric) {
 		port(ch, &s.Ports[i])
 	}
 	nexthopBuilds.send(ch, float64(s.Tables))
-	for d, name := range directions {
-		fastPackets.send(ch, float64(s.FastPath.Packets[d]), name)
-		fastBytes.send(ch, float64(s.FastPath.Bytes[d]), name)
-	}
-	for r := fastpath.Forwarded + 1; r < fastpath.NumReasons; r++ {
-		fastFell.send(ch, float64(s.FastPath.Fell[r]), r.String())
-	}
+	c.fastPath(ch, &s.FastPath)
 	dynamicMappings.send(ch, float64(s.Mappings))
 	for _, o := range shareOutcomes {
 		sharePackets.send(ch, float64(o.count(&s.Share)), o.label)
@@ -117,6 +113,36 @@ func (c *Router) Collect(ch chan<- prometheus.Metric) {
 	shareCapacity.send(ch, float64(s.Share.Capacity))
 	policyRouting.send(ch, number(s.Policy))
 	planeRebuilds.send(ch, float64(s.Rebuilds))
+}
+
+// fastPath is what the kernel did by itself: once as the work of one more worker,
+// so that sums over workers are whole, and once in detail.
+func (c *Router) fastPath(ch chan<- prometheus.Metric, s *router.FastPathStats) {
+	const worker = "kernel"
+	ports := [fastpath.NumPoints]string{fastpath.AtDevice: c.Kernel, fastpath.AtInterface: "fast_path_interfaces"}
+	for d, n := range s.Packets() {
+		packets.send(ch, float64(n), worker, directions[d], translate.Forward.String())
+	}
+	for at := range fastpath.NumPoints {
+		if at == fastpath.AtDevice || len(s.Interfaces) > 0 {
+			t := s.Traffic(at)
+			traffic(ch, &t, worker, ports[at])
+		}
+		count := &s.Counters[at]
+		for d, name := range directions {
+			fastPackets.send(ch, float64(count.Packets[d]), at.String(), name)
+			fastBytes.send(ch, float64(count.Bytes[d]), at.String(), name)
+		}
+		for r := fastpath.Forwarded + 1; r < fastpath.NumReasons; r++ {
+			if at == fastpath.AtInterface || r < fastpath.Foreign {
+				fastFell.send(ch, float64(count.Fell[r]), at.String(), r.String())
+			}
+		}
+	}
+	fastAttached.send(ch, number(s.Attached), c.Kernel)
+	for _, i := range s.Interfaces {
+		fastAttached.send(ch, number(i.Attached), i.Name)
+	}
 }
 
 func (c *Router) worker(ch chan<- prometheus.Metric, w *router.WorkerStats) {

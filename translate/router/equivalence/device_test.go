@@ -234,7 +234,7 @@ func TestVirtualMachinesPackets(t *testing.T) {
 		if fell {
 			if want != nil {
 				c, _ := b.prog.Counters()
-				t.Fatalf("seed %d: translate says %v, and it is plain, but it fell through: %v\n%+v\n%x", seed, v, c.Fell, h, p[:min(60, len(p))])
+				t.Fatalf("seed %d: translate says %v, and it is plain, but it fell through: %v\n%+v\n%x", seed, v, c[fastpath.AtDevice].Fell, h, p[:min(60, len(p))])
 			}
 			continue
 		}

@@ -19,6 +19,8 @@ var (
 	ErrUnsupported = errors.New("kernel feature missing")
 	// ErrDeviceGone: there is no such interface (any more).
 	ErrDeviceGone = errors.New("device is gone")
+	// ErrNotEthernet: the program needs Ethernet frames at an interface.
+	ErrNotEthernet = errors.New("not an Ethernet interface")
 	// ErrClosed: the program was closed before.
 	ErrClosed = errors.New("already closed")
 )

@@ -19,22 +19,25 @@ type fastAddr6 struct {
 }
 
 type fastCounters struct {
-	_       structs.HostLayout
-	Packets [2]uint64
-	Bytes   [2]uint64
-	Fell    [12]uint64
+	_  structs.HostLayout
+	At [2]struct {
+		_       structs.HostLayout
+		Packets [2]uint64
+		Bytes   [2]uint64
+		Fell    [17]uint64
+	}
 }
 
 type fastHost4 struct {
-	_    structs.HostLayout
-	Six  fastAddr6
-	Used uint32
+	_      structs.HostLayout
+	Six    fastAddr6
+	Routed uint32
 }
 
 type fastHost6 struct {
-	_    structs.HostLayout
-	Four uint32
-	Used uint32
+	_      structs.HostLayout
+	Four   uint32
+	Routed uint32
 }
 
 type fastLpm4 struct {
@@ -56,6 +59,8 @@ type fastSettings struct {
 	On      [2]uint8
 	TosKeep uint8
 	TosSet  uint8
+	Clamp   uint8
+	Unused  [3]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -71,6 +76,8 @@ const (
 	fastProgFast        = "fast"
 	fastVarKeepSettings = "keep_settings"
 	fastVarL2           = "l2"
+	fastVarTrial        = "trial"
+	fastVarTun          = "tun"
 )
 
 // loadFast returns the embedded CollectionSpec for fast.
@@ -136,6 +143,8 @@ type fastMapSpecs struct {
 type fastVariableSpecs struct {
 	KeepSettings *ebpf.VariableSpec `ebpf:"keep_settings"`
 	L2           *ebpf.VariableSpec `ebpf:"l2"`
+	Trial        *ebpf.VariableSpec `ebpf:"trial"`
+	Tun          *ebpf.VariableSpec `ebpf:"tun"`
 }
 
 // fastObjects contains all objects after they have been loaded into the kernel.
@@ -183,6 +192,8 @@ func (m *fastMaps) Close() error {
 type fastVariables struct {
 	KeepSettings *ebpf.Variable `ebpf:"keep_settings"`
 	L2           *ebpf.Variable `ebpf:"l2"`
+	Trial        *ebpf.Variable `ebpf:"trial"`
+	Tun          *ebpf.Variable `ebpf:"tun"`
 }
 
 // fastPrograms contains all programs after they have been loaded into the kernel.

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 	"runtime"
 	"testing"
-	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"aarch64.com/isthmus/perf/lab/labtest"
@@ -100,15 +100,15 @@ func TestReasonsHaveNamesAndWords(t *testing.T) {
 
 // tries checks what becomes of a packet from a host to the server, of one back to
 // it, and of one from another host to it.
-func tries(t *testing.T, p *Program, h Host, from, to, between Reason) {
+func tries(t *testing.T, p *Program, h EAM, from, to, between Reason) {
 	t.Helper()
 	for _, c := range []struct {
 		packet []byte
 		want   Reason
 	}{
-		{v6(h.IPv6.String(), server6, 17, udp(0)), from},
-		{v4(server4, h.IPv4.String(), 17, udp(0)), to},
-		{v6(vmA6, "64:ff9b::"+h.IPv4.String(), 17, udp(0)), between},
+		{v6(h.IPv6.Addr().String(), server6, 17, udp(0)), from},
+		{v4(server4, h.IPv4.Addr().String(), 17, udp(0)), to},
+		{v6(vmA6, "64:ff9b::"+h.IPv4.Addr().String(), 17, udp(0)), between},
 	} {
 		if _, why, err := p.Try(c.packet); why != c.want || err != nil {
 			t.Errorf("%x: %v, %v, want %v", c.packet[:20], why, err, c.want)
@@ -118,50 +118,52 @@ func tries(t *testing.T, p *Program, h Host, from, to, between Reason) {
 
 func TestHostsComeAndGo(t *testing.T) {
 	p := load(t, 3, usual())
-	h := host("2001:db8:a::3", "192.0.2.3")
-	tries(t, p, h, NoMapping, NoMapping, Forwarded)
-	if err := p.Add(h); err != nil {
-		t.Fatal(err)
-	}
-	tries(t, p, h, Forwarded, Forwarded, Address)
+	three := eam("2001:db8:a::3/128", "192.0.2.3/32")
+	tries(t, p, three, NoMapping, NoMapping, Forwarded)
+	tables := usual()
+	tables.EAM = append(tables.EAM, three)
+	update(t, p, tables)
+	tries(t, p, three, Forwarded, Forwarded, Address)
 
-	full := host("2001:db8:a::4", "203.0.113.4")
-	if err := p.Add(full); err != nil {
-		t.Fatal(err)
-	}
+	full := eam("2001:db8:a::4/128", "203.0.113.4/32")
+	tables.EAM = append(tables.EAM, full)
+	update(t, p, tables)
 	// There is no room for it, but others must not take it for an address in
 	// the Internet.
 	tries(t, p, full, NoMapping, NoMapping, Address)
+	tries(t, p, three, Forwarded, Forwarded, Address)
 
-	for _, bad := range []Host{host("2001:db8:a::3", "192.0.2.9"), host("2001:db8:a::9", "192.0.2.3"),
-		host("64:ff9b::1", "192.0.2.9"), host("::ffff:1.2.3.4", "192.0.2.9"), host("2001:db8:a::9", "2001:db8::1")} {
-		if err := p.Add(bad); err == nil {
-			t.Errorf("%v was added", bad)
-		}
-	}
-	if err := p.Remove(host("2001:db8:a::3", "192.0.2.9")); err != nil {
-		t.Error(err)
-	}
-	tries(t, p, h, Forwarded, Forwarded, Address)
-	if err := errors.Join(p.Remove(h), p.Remove(h)); err != nil {
-		t.Fatal(err)
-	}
-	tries(t, p, h, NoMapping, NoMapping, Forwarded)
+	update(t, p, usual())
+	tries(t, p, three, NoMapping, NoMapping, Forwarded)
+	tries(t, p, full, NoMapping, NoMapping, Forwarded)
 
-	// Update goes by its tables alone.
-	if err := p.Add(h); err != nil {
-		t.Fatal(err)
-	}
-	tables := usual()
-	tables.EAM = append(tables.EAM[:1:1], eam("2001:db8:a::9/128", vmB4+"/32"))
-	if err := p.Update(tables); err != nil {
-		t.Fatal(err)
-	}
-	tries(t, p, h, NoMapping, NoMapping, Forwarded)
-	tries(t, p, host(vmB6, "192.0.2.9"), NoMapping, NoMapping, Forwarded)
+	tables.EAM = append(usual().EAM[:1:1], eam("2001:db8:a::9/128", vmB4+"/32"))
+	update(t, p, tables)
+	tries(t, p, eam(vmB6+"/128", "192.0.2.9/32"), NoMapping, NoMapping, Forwarded)
 	out, why, err := p.Try(v4(server4, vmB4, 17, udp(0)))
 	if err != nil || why != Forwarded || netip.AddrFrom16([16]byte(out[24:40])) != netip.MustParseAddr("2001:db8:a::9") {
 		t.Errorf("the address that changed hands leads to %x (%v, %v)", out, why, err)
+	}
+}
+
+func TestClampMSS(t *testing.T) {
+	const flags = 13
+	tables := usual()
+	p := load(t, 0, tables)
+	syn := changed(v6(vmA6, server6, 6, tcp(0)), 40+flags, 0x02)
+	synAck := changed(v4(server4, vmA4, 6, tcp(0)), 20+flags, 0x12)
+	for _, clamp := range []bool{false, true} {
+		tables.ClampMSS = clamp
+		update(t, p, tables)
+		want := map[bool]Reason{false: Forwarded, true: Kind}[clamp]
+		for _, packet := range [][]byte{syn, synAck} {
+			if _, why, err := p.Try(packet); why != want || err != nil {
+				t.Errorf("clamp %v: SYN: %v, %v, want %v", clamp, why, err, want)
+			}
+		}
+		if _, why, err := p.Try(v4(server4, vmA4, 6, tcp(9))); why != Forwarded || err != nil {
+			t.Errorf("clamp %v: no SYN: %v, %v", clamp, why, err)
+		}
 	}
 }
 
@@ -172,7 +174,9 @@ func TestKernelTablesAreTheImage(t *testing.T) {
 	many := usual()
 	many.Blocked4 = prefixes("8.0.0.0/7", "198.51.100.64/26", "198.51.100.64/27")
 	for i := range byte(200) {
-		many.EAM = append(many.EAM, EAM{netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 15: i}), 128), netip.PrefixFrom(netip.AddrFrom4([4]byte{100, i, 0, i}), 32)})
+		many.EAM = append(many.EAM, EAM{
+			IPv6: netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 15: i}), 128), IPv4: netip.PrefixFrom(netip.AddrFrom4([4]byte{100, i, 0, i}), 32),
+		})
 	}
 	other := Tables{Pool6: prefixes("2001:db8:64::/96"), EAM: many.EAM[50:], TOS: TOS{true, 8}}
 	for _, tables := range []Tables{many, other, usual(), other, {}, many, usual()} {
@@ -213,6 +217,31 @@ func TestKernelTablesAreTheImage(t *testing.T) {
 	}
 }
 
+// TestUpdateFails: a table that the kernel has no room for leaves no half of itself
+// in effect, and the next one works.
+func TestUpdateFails(t *testing.T) {
+	p := load(t, 0, usual())
+	tries(t, p, eam(vmA6+"/128", vmA4+"/32"), Forwarded, Forwarded, Address)
+	special := p.maps.Special4
+	broken, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LPMTrie, KeySize: 8, ValueSize: 1, MaxEntries: 1, Flags: unix.BPF_F_NO_PREALLOC})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	p.maps.Special4 = broken
+	tables := usual()
+	tables.Blocked4 = prefixes("198.51.100.64/26", "203.0.113.0/24")
+	if err := p.Update(tables); err == nil {
+		t.Fatal("two entries in a map for one")
+	}
+	tries(t, p, eam(vmA6+"/128", vmA4+"/32"), Off, Off, Off)
+	p.maps.Special4 = special
+	delete(p.now.special, prefixes("198.51.100.64/26")[0])
+	delete(p.now.special, prefixes("203.0.113.0/24")[0])
+	update(t, p, usual())
+	tries(t, p, eam(vmA6+"/128", vmA4+"/32"), Forwarded, Forwarded, Address)
+}
+
 func TestUpdateRefuses(t *testing.T) {
 	p := load(t, 0, usual())
 	for name, tables := range map[string]Tables{
@@ -230,8 +259,11 @@ func TestUpdateRefuses(t *testing.T) {
 		if err := p.Update(tables); err == nil {
 			t.Errorf("%s: taken", name)
 		}
+		// User space may have gone on to tables that these should have been.
+		tries(t, p, eam(vmA6+"/128", vmA4+"/32"), Off, Off, Off)
+		update(t, p, usual())
+		tries(t, p, eam(vmA6+"/128", vmA4+"/32"), Forwarded, Forwarded, Address)
 	}
-	tries(t, p, host(vmA6, vmA4), Forwarded, Forwarded, Address)
 }
 
 func TestClosed(t *testing.T) {
@@ -241,9 +273,7 @@ func TestClosed(t *testing.T) {
 	}
 	_, _, tryErr := p.Try(tcp(40))
 	_, countErr := p.Counters()
-	h := host("2001:db8:a::3", "192.0.2.3")
-	for i, err := range []error{tryErr, countErr, p.Update(usual()), p.Add(h), p.Remove(h), p.Attach(1),
-		p.Idle(func(Host, time.Duration) bool { return true })} {
+	for i, err := range []error{tryErr, countErr, p.Update(usual()), p.Attach(1), p.AttachInterface(1)} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("call %d: %v", i, err)
 		}

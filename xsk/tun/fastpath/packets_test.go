@@ -15,9 +15,9 @@ const (
 	server6    = "64:ff9b::" + server4
 )
 
-func host(six, four string) Host { return Host{netip.MustParseAddr(six), netip.MustParseAddr(four)} }
-
-func eam(six, four string) EAM { return EAM{netip.MustParsePrefix(six), netip.MustParsePrefix(four)} }
+func eam(six, four string) EAM {
+	return EAM{IPv6: netip.MustParsePrefix(six), IPv4: netip.MustParsePrefix(four)}
+}
 
 // usual are tables with two hosts, for links of 1500 bytes.
 func usual() Tables {
@@ -35,10 +35,15 @@ func load(t testing.TB, hosts int, tables Tables) *Program {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() })
+	update(t, p, tables)
+	return p
+}
+
+func update(t testing.TB, p *Program, tables Tables) {
+	t.Helper()
 	if err := p.Update(tables); err != nil {
 		t.Fatal(err)
 	}
-	return p
 }
 
 // v6 and v4 put a payload into a packet with hop limit 64; its checksum is nobody's

@@ -3,6 +3,7 @@ package fastpath
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -35,10 +36,13 @@ type Program struct {
 	closed bool
 	spec   *ebpf.CollectionSpec
 	prog   *ebpf.Program
-	trial  *ebpf.Program // the same for Try, or nil
 	maps   fastMaps
 	size   int // Config.Hosts
-	attached
+
+	variants map[variant]*ebpf.Program // on the same tables
+	tun      int                       // index of the device
+	device   *attachment               // at the device's egress; nil: not attached
+	ports    map[int]*attachment       // at the ingress of interfaces, by index
 
 	off *ebpf.Map // settings that switch everything off
 	now image     // what the kernel's tables hold
@@ -71,7 +75,10 @@ func Load(c Config) (*Program, error) {
 	if err := spec.LoadAndAssign(&objs, nil); err != nil {
 		return nil, explain("load the fast path", err)
 	}
-	p := &Program{spec: spec, prog: objs.Fast, maps: objs.fastMaps, size: c.Hosts, now: newImage()}
+	p := &Program{
+		spec: spec, prog: objs.Fast, maps: objs.fastMaps, size: c.Hosts, now: newImage(),
+		variants: map[variant]*ebpf.Program{}, ports: map[int]*attachment{},
+	}
 	if p.off, err = p.newSettings(fastSettings{}); err != nil {
 		p.Close()
 		return nil, err
@@ -91,36 +98,101 @@ func (p *Program) Close() error {
 	if p.off != nil {
 		err = errors.Join(err, p.off.Close())
 	}
-	if p.trial != nil {
-		err = errors.Join(err, p.trial.Close())
+	for _, v := range p.variants {
+		err = errors.Join(err, v.Close())
 	}
 	return errors.Join(err, p.prog.Close(), p.maps.Close())
 }
 
-// ethernet is the header that a test run wants in front of the packet.
+// ethernet is the length of the header in front of the packet, at an interface and
+// in a test run.
 const ethernet = 14
 
-// Try runs the program on an IP packet, without sending or counting it: out is
-// what it makes of it, or nil if it would leave it to user space, and why. The
-// kernel takes at most about 3,500 bytes.
+// variant is what sets one loaded program apart from another (tables.h).
+type variant struct {
+	tun   int
+	trial bool
+}
+
+// load gives the program for Ethernet frames, on the same tables.
+func (p *Program) load(v variant) (*ebpf.Program, error) {
+	if prog := p.variants[v]; prog != nil {
+		return prog, nil
+	}
+	spec := p.spec.Copy()
+	trial := uint32(0)
+	if v.trial {
+		trial = 1
+	}
+	for name, value := range map[string]uint32{fastVarL2: ethernet, fastVarTun: uint32(v.tun), fastVarTrial: trial} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set %s of the fast path: %w", name, err)
+		}
+	}
+	var objs struct {
+		Fast *ebpf.Program `ebpf:"fast"`
+	}
+	err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
+		fastMapCurrent: p.maps.Current, fastMapHosts6: p.maps.Hosts6, fastMapHosts4: p.maps.Hosts4,
+		fastMapSpecial4: p.maps.Special4, fastMapNets4: p.maps.Nets4, fastMapCounters: p.maps.Counters,
+	}})
+	if err != nil {
+		return nil, explain("load the fast path for Ethernet frames", err)
+	}
+	p.variants[v] = objs.Fast
+	return objs.Fast, nil
+}
+
+// Try runs the program on an IP packet, without sending or counting it, as at the
+// device: out is what it makes of it, or nil if it would leave it to user space,
+// and why. The kernel takes at most about 3,500 bytes.
 func (p *Program) Try(packet []byte) (out []byte, why Reason, err error) {
+	return p.try(packet, net.HardwareAddr{0, 0, 0, 0, 0, 0}, 0, variant{trial: true})
+}
+
+// TryAt is Try as at the ingress of an interface, with the Ethernet address that
+// the frame is sent to. It asks the routing tables of the calling thread's network
+// namespace; the program must be attached to the TUN device.
+func (p *Program) TryAt(ifindex int, to net.HardwareAddr, packet []byte) (out []byte, why Reason, err error) {
+	return p.try(packet, to, ifindex, variant{p.index(), true})
+}
+
+func (p *Program) index() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tun
+}
+
+// runContext is the beginning of struct __sk_buff (linux/bpf.h).
+type runContext struct {
+	_       [10]uint32
+	Ifindex uint32
+}
+
+func (p *Program) try(packet []byte, to net.HardwareAddr, ifindex int, v variant) (out []byte, why Reason, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, Off, fmt.Errorf("try a packet: %w", ErrClosed)
 	}
-	if p.trial == nil {
-		if err := p.loadTrial(); err != nil {
-			return nil, Off, explain("load the fast path for a trial", err)
-		}
+	if v.tun == 0 && ifindex != 0 {
+		return nil, Off, errNoDevice
+	}
+	prog, err := p.load(v)
+	if err != nil {
+		return nil, Off, err
 	}
 	frame := make([]byte, ethernet, ethernet+len(packet))
+	copy(frame, to)
 	copy(frame[12:], []byte{0x08, 0x00})
 	if len(packet) > 0 && packet[0]>>4 == 6 {
 		copy(frame[12:], []byte{0x86, 0xdd})
 	}
 	run := ebpf.RunOptions{Data: append(frame, packet...), DataOut: make([]byte, len(packet)+256)}
-	result, err := p.trial.Run(&run)
+	if ifindex != 0 {
+		run.Context = runContext{Ifindex: uint32(ifindex)}
+	}
+	result, err := prog.Run(&run)
 	switch why = Reason(result); {
 	case err != nil:
 		return nil, Off, explain("try a packet", err)
@@ -130,21 +202,4 @@ func (p *Program) Try(packet []byte) (out []byte, why Reason, err error) {
 		return nil, why, nil
 	}
 	return run.DataOut[ethernet:], Forwarded, nil
-}
-
-// loadTrial loads the program once more, on the same tables.
-func (p *Program) loadTrial() error {
-	spec := p.spec.Copy()
-	if err := spec.Variables[fastVarL2].Set(uint32(ethernet)); err != nil {
-		return err
-	}
-	var objs struct {
-		Fast *ebpf.Program `ebpf:"fast"`
-	}
-	err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		fastMapCurrent: p.maps.Current, fastMapHosts6: p.maps.Hosts6, fastMapHosts4: p.maps.Hosts4,
-		fastMapSpecial4: p.maps.Special4, fastMapNets4: p.maps.Nets4, fastMapCounters: p.maps.Counters,
-	}})
-	p.trial = objs.Fast
-	return err
 }

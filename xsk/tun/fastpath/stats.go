@@ -1,13 +1,6 @@
 package fastpath
 
-import (
-	"errors"
-	"fmt"
-	"time"
-
-	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
-)
+import "fmt"
 
 // Reason says why a packet was left to user space. The order is that of enum
 // reason in fast.c.
@@ -26,6 +19,14 @@ const (
 	Size                    // too large for the egress link, or to be fragmented
 	NoMemory                // the kernel had none to change it with
 	Lost                    // the kernel failed halfway, and the packet was dropped
+
+	// At interfaces only.
+	Foreign   // nothing that is translated
+	LinkLayer // another station's, or with a VLAN tag or a mark
+	NAT       // a host whose packets NAT44 has to see
+	NoRoute   // routing doesn't lead it to the TUN device, or not on from there
+	Source    // doesn't come from where its source is
+
 	NumReasons
 )
 
@@ -42,6 +43,11 @@ var reasons = [NumReasons]struct{ label, doc string }{
 	Size:      {"size", "Too large for the egress link, or to be fragmented."},
 	NoMemory:  {"no_memory", "The kernel had no memory to change the packet."},
 	Lost:      {"lost", "The kernel failed halfway, and the packet was dropped."},
+	Foreign:   {"foreign", "At an interface: neither under the first pool6 prefix nor for a mapped host's IPv4 address, so not for the translator."},
+	LinkLayer: {"link_layer", "At an interface: for another station, or with a VLAN tag or a packet mark."},
+	NAT:       {"nat", "At an interface: the host shares an address ([router.share]), which takes the kernel's NAT."},
+	NoRoute:   {"no_route", "At an interface: this host does not forward it, does not lead it to the TUN device, or is where it goes."},
+	Source:    {"source", "At an interface: the route back to its source leaves by another one."},
 }
 
 // String is the reason's metric label.
@@ -55,12 +61,29 @@ func (r Reason) String() string {
 // Doc says in a sentence what the reason means.
 func (r Reason) Doc() string { return reasons[r].doc }
 
+// Point is where packets meet the program. The order is that of enum point in
+// tables.h.
+type Point uint8
+
+const (
+	AtDevice    Point = iota // the egress of the TUN device
+	AtInterface              // the ingress of an Ethernet interface
+	NumPoints
+)
+
+// String is the point's metric label.
+func (p Point) String() string { return [...]string{"device", "interface"}[p] }
+
 // Counters are what the program has counted since Load. Superpackets count once.
-type Counters struct {
+type Counters [NumPoints]Count
+
+// Count is the part of one point.
+type Count struct {
 	// Packets and Bytes were translated: index 0 for those that came as IPv6,
-	// 1 for IPv4. Bytes are those of the IP packet as it came.
+	// 1 for IPv4. Bytes are of IP packets as they came.
 	Packets, Bytes [2]uint64
-	// Fell counts packets left to user space, by reason; Lost ones are dropped.
+	// Fell counts packets left to the kernel's way, which leads to user space,
+	// by reason; Lost ones are dropped.
 	Fell [NumReasons]uint64
 }
 
@@ -76,56 +99,19 @@ func (p *Program) Counters() (c Counters, err error) {
 		return c, fmt.Errorf("read fast path counters: %w", err)
 	}
 	for i := range cpus {
-		for d := range c.Packets {
-			c.Packets[d] += cpus[i].Packets[d]
-			c.Bytes[d] += cpus[i].Bytes[d]
-		}
-		for r := range c.Fell {
-			c.Fell[r] += cpus[i].Fell[r]
+		for at := range c {
+			c[at].add(cpus[i].At[at].Packets, cpus[i].At[at].Bytes, cpus[i].At[at].Fell)
 		}
 	}
 	return c, nil
 }
 
-// tick is the unit in which the program notes when a mapping was used.
-const tick = 1 << 30 * time.Nanosecond
-
-// Idle tells how long ago the program last used each mapping, to about a second,
-// until yield returns false. Mappings that it has not used are left out, so that
-// expiry goes by what else is known of them.
-func (p *Program) Idle(yield func(Host, time.Duration) bool) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return fmt.Errorf("read use of mappings: %w", ErrClosed)
+func (c *Count) add(packets, bytes [2]uint64, fell [NumReasons]uint64) {
+	for d := range c.Packets {
+		c.Packets[d] += packets[d]
+		c.Bytes[d] += bytes[d]
 	}
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return fmt.Errorf("read the clock: %w", err)
+	for r := range c.Fell {
+		c.Fell[r] += fell[r]
 	}
-	now := uint32(ts.Nano() / int64(tick))
-	for six, four := range p.now.hosts {
-		var used uint32
-		var h6 fastHost6
-		var h4 fastHost4
-		// Of two uses the younger counts. A host that is in neither table
-		// has not been used.
-		if err := p.maps.Hosts6.Lookup(key6(six), &h6); err == nil {
-			used = h6.Used
-		} else if !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("read use of %v: %w", six, err)
-		}
-		if err := p.maps.Hosts4.Lookup(key4(four), &h4); err == nil {
-			used = max(used, h4.Used)
-		} else if !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("read use of %v: %w", four, err)
-		}
-		if used == 0 {
-			continue
-		}
-		if !yield(Host{six, four}, time.Duration(now-min(used, now))*tick) {
-			return nil
-		}
-	}
-	return nil
 }

@@ -25,20 +25,25 @@ type Tables struct {
 	// routing table, which costs some 100 ns per packet. 0: the smallest that
 	// IP allows.
 	SafeMTU4, SafeMTU6 int
+	// ClampMSS leaves TCP segments with SYN to user space, which changes
+	// their MSS option.
+	ClampMSS bool
 }
 
 // EAM is an explicit address mapping (RFC 7757). Those of single addresses are
 // served, the others left to user space.
-type EAM struct{ IPv6, IPv4 netip.Prefix }
+type EAM struct {
+	IPv6, IPv4 netip.Prefix
+	// Routed keeps packets of this host from being translated at an interface:
+	// NAT44 or a firewall has to see them on their way through the TUN device.
+	Routed bool
+}
 
 // TOS is the traffic class to set; if not Fixed, it is copied.
 type TOS struct {
 	Fixed bool
 	Value uint8
 }
-
-// Host is a mapping of single addresses.
-type Host struct{ IPv6, IPv4 netip.Addr }
 
 const (
 	minMTU4, minMTU6 = 68, 1280 // RFC 791 3.2, RFC 8200 5
@@ -61,23 +66,25 @@ func prefixes(list ...string) (out []netip.Prefix) {
 	return out
 }
 
+// host is the IPv4 side of a mapping of single addresses.
+type host struct {
+	four   netip.Addr
+	routed bool
+}
+
 // image is what the kernel's tables hold, or shall hold.
 type image struct {
 	settings fastSettings
-	pool     netip.Prefix
-	local4   map[netip.Addr]bool
-	local6   map[netip.Addr]bool
 
-	hosts   map[netip.Addr]netip.Addr // IPv4 by IPv6: both host tables
-	taken   map[netip.Addr]netip.Addr // the other way round
+	hosts   map[netip.Addr]host       // by IPv6: both host tables
+	taken   map[netip.Addr]netip.Addr // IPv6 by IPv4
 	special map[netip.Prefix]bool
 	rows    map[uint32]fastRow
 }
 
 func newImage() image {
 	return image{
-		local4: map[netip.Addr]bool{}, local6: map[netip.Addr]bool{},
-		hosts: map[netip.Addr]netip.Addr{}, taken: map[netip.Addr]netip.Addr{},
+		hosts: map[netip.Addr]host{}, taken: map[netip.Addr]netip.Addr{},
 		special: map[netip.Prefix]bool{}, rows: map[uint32]fastRow{},
 	}
 }
@@ -89,34 +96,41 @@ func compile(t Tables, size int) (image, error) {
 		return m, err
 	}
 	m.settings = t.settings()
-	if len(t.Pool6) > 0 {
-		m.pool = t.Pool6[0]
-	}
 	for _, p := range slices.Concat(martians4, t.Blocked4) {
 		m.block(p)
 	}
-	if m.pool == wellKnown && !t.AllowPrivate4 {
+	if len(t.Pool6) > 0 && t.Pool6[0] == wellKnown && !t.AllowPrivate4 {
 		for _, p := range private4 {
 			m.block(p)
 		}
 	}
-	for _, a := range t.Local4 {
-		m.local4[a] = true
-		m.block(netip.PrefixFrom(a, 32))
-	}
+	local := map[netip.Addr]bool{}
 	for _, a := range t.Local6 {
-		m.local6[a] = true
+		local[a] = true
+	}
+	for _, a := range t.Local4 {
+		local[a] = true
+		m.block(netip.PrefixFrom(a, 32))
 	}
 	for _, e := range t.EAM {
 		if !e.IPv6.IsSingleIP() || !e.IPv4.IsSingleIP() {
 			m.block(e.IPv4)
 			continue
 		}
-		h := Host{e.IPv6.Addr(), e.IPv4.Addr()}
-		if err := m.conflict(h); err != nil {
-			return m, err
+		six, four := e.IPv6.Addr(), e.IPv4.Addr()
+		switch {
+		case m.hosts[six].four.IsValid():
+			return m, fmt.Errorf("fast path: %v is mapped to %v and to %v", six, m.hosts[six].four, four)
+		case m.taken[four].IsValid():
+			return m, fmt.Errorf("fast path: %v is mapped to %v and to %v", four, m.taken[four], six)
+		// Where there is no room, or where packets are for the host that we
+		// run on, user space gets them.
+		case len(m.hosts) >= size || local[four] || local[six]:
+			m.block(e.IPv4)
+		default:
+			m.hosts[six], m.taken[four] = host{four, e.Routed}, six
+			m.mark(e.IPv4)
 		}
-		m.add(h, size)
 	}
 	return m, nil
 }
@@ -157,6 +171,9 @@ func (t *Tables) settings() (s fastSettings) {
 	if t.TOS.Fixed {
 		s.TosKeep, s.TosSet = 0, t.TOS.Value
 	}
+	if t.ClampMSS {
+		s.Clamp = 1
+	}
 	if len(t.Pool6) == 0 || t.Pool6[0].Bits() != poolBits {
 		return s
 	}
@@ -196,32 +213,6 @@ func (m *image) mark(p netip.Prefix) {
 }
 
 const rowLen = uint32(len(fastRow{}.Of))
-
-// conflict tells if a host can't be mapped besides those that are.
-func (m *image) conflict(h Host) error {
-	switch {
-	case !is6(h.IPv6) || !h.IPv4.Is4():
-		return fmt.Errorf("fast path: %v, %v is no IPv6 and IPv4 address", h.IPv6, h.IPv4)
-	case m.hosts[h.IPv6].IsValid():
-		return fmt.Errorf("fast path: %v is mapped to %v and to %v", h.IPv6, m.hosts[h.IPv6], h.IPv4)
-	case m.taken[h.IPv4].IsValid():
-		return fmt.Errorf("fast path: %v is mapped to %v and to %v", h.IPv4, m.taken[h.IPv4], h.IPv6)
-	}
-	return nil
-}
-
-// add maps a host, or where there is no room, or where packets to it are for the
-// host that we run on, sees to it that user space gets them.
-func (m *image) add(h Host, size int) (mapped bool) {
-	p := netip.PrefixFrom(h.IPv4, 32)
-	if len(m.hosts) >= size || m.local4[h.IPv4] || m.local6[h.IPv6] {
-		m.block(p)
-		return false
-	}
-	m.hosts[h.IPv6], m.taken[h.IPv4] = h.IPv4, h.IPv6
-	m.mark(p)
-	return true
-}
 
 // Keys and values are as they lie in packets.
 

@@ -10,29 +10,35 @@ import (
 )
 
 // Update makes the program go by these tables. While more than mappings changes,
-// everything falls through. Tables that can't be are refused before anything
-// is changed; after another error everything falls through, and Update can be
-// called again.
+// everything falls through. It works fully, or it returns an error and everything
+// falls through from then on, so that the program never goes by tables that user
+// space has left behind; Update can then be called again.
 func (p *Program) Update(t Tables) error {
 	want, err := compile(t, p.size)
-	if err != nil {
-		return err
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return fmt.Errorf("update the fast path: %w", ErrClosed)
 	}
+	if err == nil {
+		err = p.become(&want)
+	}
+	if err != nil {
+		return errors.Join(err, p.pause())
+	}
+	return nil
+}
+
+func (p *Program) become(want *image) error {
 	same := p.on && want.settings == p.now.settings && maps.Equal(want.special, p.now.special)
 	if !same {
 		if err := p.pause(); err != nil {
 			return err
 		}
 	}
-	if err := p.bring(&want); err != nil {
-		return errors.Join(err, p.pause())
+	if err := p.bring(want); err != nil {
+		return err
 	}
-	p.now.pool, p.now.local4, p.now.local6 = want.pool, want.local4, want.local6
 	if same {
 		return nil
 	}
@@ -40,54 +46,13 @@ func (p *Program) Update(t Tables) error {
 	return p.resume()
 }
 
-// Add maps one more host, with no gap for the others. Tell user space first. A host
-// that there is no room for is left to it.
-func (p *Program) Add(h Host) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return fmt.Errorf("map %v to %v: %w", h.IPv6, h.IPv4, ErrClosed)
-	}
-	if err := p.now.conflict(h); err != nil {
-		return err
-	}
-	if p.now.pool.IsValid() && p.now.pool.Contains(h.IPv6) {
-		return fmt.Errorf("fast path: %v lies in pool6 %v, which only Update can allow for", h.IPv6, p.now.pool)
-	}
-	next := newImage()
-	next.local4, next.local6 = p.now.local4, p.now.local6
-	mapped := next.add(h, p.size-len(p.now.hosts))
-	for i, row := range next.rows {
-		if err := p.putRow(i, union(row, p.now.rows[i])); err != nil {
-			return err
-		}
-	}
-	if !mapped {
-		return p.putSpecial(netip.PrefixFrom(h.IPv4, 32))
-	}
-	return p.putHost(h)
-}
-
-// Remove takes a host's mapping away, before user space forgets it. A host that
-// isn't mapped is no error.
-func (p *Program) Remove(h Host) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return fmt.Errorf("remove the mapping of %v: %w", h.IPv6, ErrClosed)
-	}
-	if p.now.hosts[h.IPv6] != h.IPv4 {
-		return nil
-	}
-	return p.deleteHost(h)
-}
-
 // pause makes everything fall through. When it returns, no packet is under way
-// by the old settings: the kernel waits for that (bpf(2), maps of maps).
+// by the old settings: the kernel waits for that (bpf(2), maps of maps). If the
+// kernel refuses, it takes the program from its devices.
 func (p *Program) pause() error {
 	p.on = false
 	if err := p.maps.Current.Put(uint32(0), p.off); err != nil {
-		return explain("switch the fast path off", err)
+		return errors.Join(explain("switch the fast path off", err), p.detach())
 	}
 	return nil
 }
@@ -122,9 +87,9 @@ func (p *Program) newSettings(s fastSettings) (*ebpf.Map, error) {
 // an address that changes hands has no mapping in between. It keeps count of what
 // they hold also when it fails halfway.
 func (p *Program) bring(want *image) error {
-	for six, four := range p.now.hosts {
-		if want.hosts[six] != four {
-			if err := p.deleteHost(Host{six, four}); err != nil {
+	for six, h := range p.now.hosts {
+		if want.hosts[six] != h {
+			if err := p.deleteHost(six, h); err != nil {
 				return err
 			}
 		}
@@ -143,9 +108,9 @@ func (p *Program) bring(want *image) error {
 			return err
 		}
 	}
-	for six, four := range want.hosts {
-		if p.now.hosts[six] != four {
-			if err := p.putHost(Host{six, four}); err != nil {
+	for six, h := range want.hosts {
+		if p.now.hosts[six] != h {
+			if err := p.putHost(six, h); err != nil {
 				return err
 			}
 		}
@@ -199,24 +164,28 @@ func (p *Program) deleteSpecial(prefix netip.Prefix) error {
 	return nil
 }
 
-func (p *Program) putHost(h Host) error {
-	if err := p.maps.Hosts4.Put(key4(h.IPv4), fastHost4{Six: key6(h.IPv6)}); err != nil {
-		return explain(fmt.Sprintf("map %v to %v", h.IPv4, h.IPv6), err)
+func (p *Program) putHost(six netip.Addr, h host) error {
+	var routed uint32
+	if h.routed {
+		routed = 1
 	}
-	p.now.hosts[h.IPv6], p.now.taken[h.IPv4] = h.IPv4, h.IPv6
-	if err := p.maps.Hosts6.Put(key6(h.IPv6), fastHost6{Four: key4(h.IPv4)}); err != nil {
-		return explain(fmt.Sprintf("map %v to %v", h.IPv6, h.IPv4), err)
+	if err := p.maps.Hosts4.Put(key4(h.four), fastHost4{Six: key6(six), Routed: routed}); err != nil {
+		return explain(fmt.Sprintf("map %v to %v", h.four, six), err)
+	}
+	p.now.hosts[six], p.now.taken[h.four] = h, six
+	if err := p.maps.Hosts6.Put(key6(six), fastHost6{Four: key4(h.four), Routed: routed}); err != nil {
+		return explain(fmt.Sprintf("map %v to %v", six, h.four), err)
 	}
 	return nil
 }
 
-func (p *Program) deleteHost(h Host) error {
-	for _, err := range []error{p.maps.Hosts6.Delete(key6(h.IPv6)), p.maps.Hosts4.Delete(key4(h.IPv4))} {
+func (p *Program) deleteHost(six netip.Addr, h host) error {
+	for _, err := range []error{p.maps.Hosts6.Delete(key6(six)), p.maps.Hosts4.Delete(key4(h.four))} {
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return explain(fmt.Sprintf("remove the mapping of %v", h.IPv6), err)
+			return explain(fmt.Sprintf("remove the mapping of %v", six), err)
 		}
 	}
-	delete(p.now.hosts, h.IPv6)
-	delete(p.now.taken, h.IPv4)
+	delete(p.now.hosts, six)
+	delete(p.now.taken, h.four)
 	return nil
 }
