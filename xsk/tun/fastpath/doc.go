@@ -1,5 +1,6 @@
 // Package fastpath translates plain packets inside the kernel, by a BPF program
-// at the egress of the TUN device. It is a cache of what package translate would
+// at the egress of the TUN device and, if asked, at the ingress of Ethernet
+// interfaces. It is a cache of what package translate would
 // do: a packet either becomes, to the byte, what translate makes of it, or goes
 // on to user space as it came. Superpackets and partial checksums stay whole.
 //
@@ -9,6 +10,19 @@
 //
 // What the program sends back enters at the device's ingress, as what user space
 // writes does: routing, NAT44 and firewall can't tell the two apart.
+//
+// # At an interface
+//
+//	vm0 ingress ──▶ program ──plain──▶ next hop, by wan0
+//	                   └──▶ kernel routing, as above
+//
+// [Program.AttachInterface] saves a packet both ways through routing. It then
+// passes no netfilter hook either, so that hosts that need NAT44 are left out
+// ([EAM.Routed]). Nothing else changes: the program asks the routing table whether
+// it would have led the packet to the TUN device, whether answers to its source
+// would leave by the interface where it came in, and where it goes after
+// translation, each as for a packet that is forwarded from there. A no sends it the
+// normal way, where rp_filter and the firewall have their say.
 //
 // # What is plain
 //
@@ -30,8 +44,8 @@
 // The program looks at its tables through one pointer. [Program.Update] takes
 // that away, waits until no packet is under way by it, changes the tables in
 // place and puts it back: meanwhile everything falls through, but nothing is ever
-// decided by half of the old and half of the new. Single mappings come and go
-// without that ([Program.Add], [Program.Remove]).
+// decided by half of the old and half of the new. Where only mappings have changed,
+// the others work on meanwhile. After an error everything falls through.
 //
 // # Sources
 //
