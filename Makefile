@@ -23,7 +23,7 @@ DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 .PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path fuzz arm64 check-go print-depguard
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that build, test and demo need
 	@./.ci/install-packages $(DEB_PACKAGES)
