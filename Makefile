@@ -15,7 +15,7 @@ DEPGUARD    := github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
 # What a Debian machine needs to build, test and run the demo, besides Go.
-DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iperf3
+DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl unbound
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
@@ -23,7 +23,7 @@ DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 .PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path fuzz arm64 check-go print-depguard
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that build, test and demo need
 	@./.ci/install-packages $(DEB_PACKAGES)

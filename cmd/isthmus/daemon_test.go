@@ -307,6 +307,9 @@ func TestReload(t *testing.T) {
 
 func TestReloadWithoutFile(t *testing.T) {
 	h := labtest.Host(t, labtest.New(t, "nofile"), "host")
+	if _, err := h.OwnFiles(); err != nil {
+		t.Fatal(err)
+	}
 	p := start(t, h, nil, "run")
 	p.wait(`"message":"ready"`)
 	p.signal(syscall.SIGHUP)

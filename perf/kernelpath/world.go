@@ -37,7 +37,8 @@ type world struct {
 	dir                string // for files that go with the run
 	ready              net.Listener
 	router, hypervisor *netlink.Handle // in their namespaces
-	cpus               []int           // where packets are sent from
+	iperf              *process
+	cpus               []int // where packets are sent from
 }
 
 func newWorld(senders int) (w *world, err error) {
@@ -121,7 +122,10 @@ func (w *world) serve() (err error) {
 	if w.hypervisor, err = w.topo.Hypervisor.Netlink(); err != nil {
 		return err
 	}
-	return nil
+	if w.iperf, err = startProcess(w.topo.Server, w.dir, exec.Command("iperf3", "-s")); err != nil {
+		return err
+	}
+	return w.iperf.waitListening(w.topo.Server, iperfPort)
 }
 
 // close takes everything down and kills what still runs.

@@ -18,8 +18,8 @@
 // file lists the namespaces, each written down before it is made. The kernel
 // releases the lock when the process ends, however it ends, so a file that can
 // be locked belongs to nobody: the next New, of any name, removes what it
-// lists and the directory beside it ([Lab.Dir]). Labs of living processes are
-// left alone.
+// lists, with files in /etc/netns ([Host.UseResolver]), and the directory beside
+// it ([Lab.Dir]). Labs of living processes are left alone.
 //
 // Links are made inside the namespaces and never appear in the caller's own.
 // They disappear with the namespaces, as do addresses, routes and XDP programs.
@@ -37,9 +37,10 @@
 // opened there stay in that namespace wherever they are used later. Goroutines
 // that the function starts do not inherit it. Each Host also keeps one thread
 // of its own in the namespace, from which programs are started: the signal that
-// ends a child with its parent is tied to the parent's thread.
+// ends a child with its parent is tied to the parent's thread. That thread may
+// get a mount namespace, too, in which files are covered by others ([Host.Cover]).
 //
-// Sources: namespaces(7), network_namespaces(7), veth(4), flock(2), prctl(2)
-// PR_SET_PDEATHSIG, packet(7), include/uapi/linux/ethtool.h, ip-netns(8) for the layout of
-// /run/netns.
+// Sources: namespaces(7), network_namespaces(7), mount_namespaces(7), veth(4),
+// flock(2), prctl(2) PR_SET_PDEATHSIG, packet(7), include/uapi/linux/ethtool.h, ip-netns(8) for the layout of
+// /run/netns and /etc/netns.
 package lab

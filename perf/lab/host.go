@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,9 +29,12 @@ type Host struct {
 	// mu is held for reading while ns or nl is in use. Both are gone after
 	// close, and a closed netlink handle would silently act on the caller's own
 	// namespace.
-	mu sync.RWMutex
-	ns netns.NsHandle
-	nl *netlink.Handle
+	mu       sync.RWMutex
+	ns       netns.NsHandle
+	nl       *netlink.Handle
+	resolver netip.Addr // also guarded by mu
+
+	mounts bool // the thread below has a mount namespace of its own; it alone uses this
 
 	jobs  chan func() // run on the thread that lives in the namespace
 	ended chan struct{}
@@ -208,13 +212,23 @@ func (h *Host) enter() error {
 	return nil
 }
 
-// Dial connects from the namespace. The address is a literal one: names would
-// be resolved outside of it. It fits http.Transport.DialContext.
+// Dial connects from the namespace. The address is a literal one, or a name if
+// the host has a resolver (see [Host.UseResolver]). It fits
+// http.Transport.DialContext.
 func (h *Host) Dial(ctx context.Context, network, address string) (c net.Conn, err error) {
-	err = h.Do(func() error {
-		c, err = new(net.Dialer).DialContext(ctx, network, address)
-		return err
-	})
+	list, err := h.addresses(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range list {
+		err = h.Do(func() error {
+			c, err = new(net.Dialer).DialContext(ctx, network, a)
+			return err
+		})
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+	}
 	return c, err
 }
 
@@ -244,16 +258,21 @@ func (h *Host) Start(cmd *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	result := make(chan error, 1)
-	select {
-	case h.jobs <- func() { result <- cmd.Start() }:
-	case <-h.stop:
-		return fmt.Errorf("lab %s is closed", h.lab.id)
-	}
-	if err := <-result; err != nil {
+	if err := h.onOwnThread(cmd.Start); err != nil {
 		return err
 	}
 	return h.lab.started(cmd)
+}
+
+// onOwnThread runs fn on the host's own thread.
+func (h *Host) onOwnThread(fn func() error) error {
+	result := make(chan error, 1)
+	select {
+	case h.jobs <- func() { result <- fn() }:
+		return <-result
+	case <-h.stop:
+		return fmt.Errorf("lab %s is closed", h.lab.id)
+	}
 }
 
 // Sysctl sets a value in the namespace, as in Sysctl("net.ipv4.ip_forward",

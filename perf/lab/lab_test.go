@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,6 +48,9 @@ func child(name string) {
 			if dir, err = l.Dir(); err == nil {
 				err = os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)
 			}
+		}
+		if err == nil {
+			err = a.UseResolver(netip.MustParseAddr("192.0.2.53"))
 		}
 		if err == nil {
 			err = a.Start(sleeper)
@@ -95,6 +99,9 @@ func crash(t *testing.T, name string) string {
 	if got := names(t, id); len(got) != 2 {
 		t.Fatalf("a killed process should leave its names behind, there are %v", got)
 	}
+	if len(etcFiles(t, id)) == 0 {
+		t.Fatal("a killed process should leave its files in /etc/netns behind")
+	}
 	return id
 }
 
@@ -105,6 +112,14 @@ func names(t *testing.T, id string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return all
+}
+
+// etcFiles lists the files that `ip netns exec` puts over those in /etc.
+func etcFiles(t *testing.T, id string) []string {
+	t.Helper()
+	all, err := filepath.Glob("/etc/netns/isthmus-" + id + "-*/*")
+	must(t, err)
 	return all
 }
 
@@ -277,6 +292,9 @@ func TestSweepAfterKill(t *testing.T) {
 	must(t, err)
 	if _, err := os.Stat(filepath.Join(filepath.Dir(dir), id+".d")); !os.IsNotExist(err) {
 		t.Errorf("its directory was not swept: %v", err)
+	}
+	if left := etcFiles(t, id); len(left) != 0 {
+		t.Errorf("files in /etc/netns were not swept: %v", left)
 	}
 	if l.ID() != "test-sweep" {
 		t.Errorf("id %s", l.ID())

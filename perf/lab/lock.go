@@ -144,7 +144,7 @@ func sweepOne(f *os.File) error {
 	return lines.Err()
 }
 
-// removeNamed takes a namespace's name away. A name that is not there, or a
+// removeNamed takes a namespace's name and files away. A name that is not there, or a
 // file with nothing mounted on it, is what a crash between two steps leaves.
 func removeNamed(name string) error {
 	path := filepath.Join(netnsDir, name)
@@ -155,7 +155,7 @@ func removeNamed(name string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return nil
+	return removeEtc(name)
 }
 
 func tryLock(path string, flags int) (*os.File, error) {

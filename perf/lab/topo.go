@@ -17,6 +17,9 @@ var (
 	EdgeAddr4       = netip.MustParseAddr("198.51.100.130") // towards the router
 	FarAddr4        = netip.MustParseAddr("198.51.100.194")
 
+	// ResolverAddr6 is where the VMs ask for names, if there is a resolver.
+	ResolverAddr6 = netip.MustParseAddr("2001:db8:53::53")
+
 	// Mapped4 holds the mapped addresses of all VMs; the router sends it to the
 	// hypervisor.
 	Mapped4 = netip.MustParsePrefix("192.0.2.0/24")
@@ -38,6 +41,8 @@ type TopologyConfig struct {
 
 	ImpairVM  *Impairer // of the link of VM 0; nil means none
 	ImpairWAN *Impairer // of the link hypervisor - router; nil means none
+
+	Resolver bool // a host that the VMs ask for names; what answers there is started with package labdns
 }
 
 // Topology is the network that isthmus is for: machines with nothing but IPv6
@@ -47,6 +52,7 @@ type TopologyConfig struct {
 //	vm1 eth0 --- vm1                               eth2
 //	                                                 | NarrowMTU
 //	                                               eth0 edge eth1 --- eth0 far
+//	resolver eth0 --- dns0 hypervisor
 //
 // The hypervisor forwards both protocols and has routes to everything except
 // between them: 64:ff9b::/96 and the VMs' mapped IPv4 addresses lead nowhere
@@ -55,6 +61,7 @@ type TopologyConfig struct {
 type Topology struct {
 	VMs                                   []*VM
 	Hypervisor, Router, Server, Edge, Far *Host
+	Resolver                              *Host // IPv6 only, like the VMs
 }
 
 // VM is a host with IPv6 only.
@@ -95,6 +102,13 @@ func (l *Lab) Build(c TopologyConfig) (*Topology, error) {
 			edge.Impair = c.ImpairVM
 		}
 		t.VMs = append(t.VMs, b.vm(t.Hypervisor, i, edge))
+	}
+
+	if c.Resolver {
+		t.Resolver = b.resolver(t.Hypervisor)
+		for _, v := range t.VMs {
+			b.do(func() error { return v.UseResolver(ResolverAddr6) })
+		}
 	}
 
 	t.Router, t.Server = b.host4("router"), b.host4("server")
@@ -181,6 +195,18 @@ func (b *builder) vm(hypervisor *Host, i int, c LinkConfig) *VM {
 	b.addr(hypervisor, v.Port, v.Gateway6, 64)
 	b.route(v.Host, "default6", v.Gateway6)
 	return v
+}
+
+func (b *builder) resolver(hypervisor *Host) *Host {
+	h := b.host("resolver")
+	c := b.edge
+	c.NameB = "dns0"
+	gateway := netip.MustParseAddr("2001:db8:53::1")
+	b.link(h, hypervisor, c)
+	b.addr(h, "eth0", ResolverAddr6, 64)
+	b.addr(hypervisor, c.NameB, gateway, 64)
+	b.route(h, "default6", gateway)
+	return h
 }
 
 func (b *builder) forward(h *Host) {

@@ -3,6 +3,7 @@ package labtest
 
 import (
 	"os"
+	"os/exec"
 	"testing"
 
 	"aarch64.com/isthmus/perf/lab"
@@ -49,4 +50,21 @@ func Host(t testing.TB, l *lab.Lab, name string) *lab.Host {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// NeedProgram skips the test where a program is not installed, with the name of
+// the package that brings it (see DEB_PACKAGES in the Makefile).
+func NeedProgram(t testing.TB, program, pkg string) {
+	t.Helper()
+	_, err := exec.LookPath(program)
+	if err != nil {
+		_, err = os.Stat("/usr/sbin/" + program)
+	}
+	switch {
+	case err == nil:
+	case os.Getenv(RequireEnv) == "1":
+		t.Fatalf("%s=1, but there is no %s; install the package %s (make deps)", RequireEnv, program, pkg)
+	default:
+		t.Skipf("there is no %s; install the package %s (make deps)", program, pkg)
+	}
 }
