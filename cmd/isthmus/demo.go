@@ -19,9 +19,11 @@ func newDemoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Show isthmus at work in a network of namespaces",
 		Long: `Builds a small network on this machine, out of namespaces that nothing else
-sees: a VM that has only IPv6, an Internet that has only IPv4, and isthmus
+sees: VMs that have only IPv6, an Internet that has only IPv4, and isthmus
 between them. Then it sends real packets from both sides and shows what came
-of them, once over AF_XDP and once over the kernel path.
+of them: first isthmus without a configuration file, with VMs that share the
+hypervisor's IPv4 address and find IPv4 hosts by name; then a VM with an IPv4
+address of its own, once over AF_XDP and once over the kernel path.
 
 The exit status is 0 only if everything worked. Everything is taken down at
 the end, also after Ctrl-C; what a killed run left is removed by the next.`,
@@ -31,20 +33,20 @@ the end, also after Ctrl-C; what a killed run left is removed by the next.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 	}
-	cmd.Flags().StringVar(&path, "path", "both", "way through isthmus: xdp, kernel or both")
+	cmd.Flags().StringVar(&path, "path", "all", "what to show: share, xdp, kernel or all")
 	cmd.Flags().BoolVar(&hold, "hold", false, "stay up after the checks, with commands to try, until Ctrl-C")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
-	words(cmd, "path", "both", "xdp", "kernel")
+	words(cmd, "path", "all", "share", "xdp", "kernel")
 	words(cmd, "output", "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o := demo.Options{Hold: hold, Out: cmd.OutOrStdout(), Color: logging.Colors(os.Stdout)}
 		switch path {
-		case "both":
-			o.Paths = []demo.Path{demo.XDP, demo.Kernel}
-		case "xdp", "kernel":
+		case "all":
+			o.Paths = []demo.Path{demo.Share, demo.XDP, demo.Kernel}
+		case "share", "xdp", "kernel":
 			o.Paths = []demo.Path{demo.Path(path)}
 		default:
-			return usageError{fmt.Errorf("--path %s: it is xdp, kernel or both", path)}
+			return usageError{fmt.Errorf("--path %s: it is share, xdp, kernel or all", path)}
 		}
 		switch output {
 		case "table":

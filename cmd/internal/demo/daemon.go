@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"aarch64.com/isthmus/cmd/internal/config"
 	"aarch64.com/isthmus/perf/lab"
 )
 
@@ -33,7 +34,7 @@ const (
 type daemon struct {
 	host   *lab.Host
 	http   *http.Client // reaches the metrics endpoint
-	file   string       // its configuration
+	file   string       // its configuration, "" for none
 	socket string       // where `isthmus status` reaches it
 	cmd    *exec.Cmd
 	log    tail
@@ -68,18 +69,31 @@ func newDaemon(h *lab.Host) *daemon {
 	}
 }
 
-// startDaemon starts isthmus and waits until it says that it is ready. The
-// directory is for its files.
-func startDaemon(ctx context.Context, binary, dir string, p Path, t *lab.Topology) (*daemon, error) {
+// startDaemon starts isthmus and waits until it says that it is ready.
+func startDaemon(ctx context.Context, binary string, p Path, t *lab.Topology) (*daemon, error) {
 	start := time.Now()
 	d := newDaemon(t.Hypervisor)
-	d.file, d.socket = filepath.Join(dir, "isthmus.toml"), filepath.Join(dir, "control.sock")
-	if err := os.WriteFile(d.file, []byte(configuration(p, t.VMs, d.socket)), 0o644); err != nil {
-		return nil, err
+	if p == Share {
+		// The machine may run an isthmus for real, with the same paths.
+		dir, err := d.host.OwnFiles()
+		if err != nil {
+			return nil, err
+		}
+		d.socket = filepath.Join(dir, config.Default().Control.Socket)
+		d.cmd = exec.Command(binary, "run")
+	} else {
+		dir, err := d.host.Dir()
+		if err != nil {
+			return nil, err
+		}
+		d.file, d.socket = filepath.Join(dir, "isthmus.toml"), filepath.Join(dir, "control.sock")
+		if err := os.WriteFile(d.file, []byte(configuration(p, t.VMs, d.socket)), 0o644); err != nil {
+			return nil, err
+		}
+		d.cmd = exec.Command(binary, "run", "-c", d.file)
 	}
-	d.cmd = exec.Command(binary, "run", "-c", d.file)
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
-	// A Ctrl-C on the terminal is for us; isthmus is told by SIGTERM.
+	// A Ctrl-C on the terminal is for us; isthmus is told by stop.
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.host.Start(d.cmd); err != nil {
 		return nil, fmt.Errorf("start isthmus: %w", err)
@@ -137,16 +151,16 @@ func (d *daemon) get(ctx context.Context, path string) (string, error) {
 	return string(body), err
 }
 
-// stop asks isthmus to end, as an init system would, and makes it end when it
-// doesn't. It may be called again.
+// stop asks isthmus to end for good (SIGTERM would leave something for the next
+// start), and makes it end when it doesn't. It may be called again.
 func (d *daemon) stop() error {
-	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	_ = d.cmd.Process.Signal(syscall.SIGINT)
 	select {
 	case <-d.done:
 	case <-time.After(stopTimeout):
 		_ = d.cmd.Process.Kill()
 		<-d.done
-		return fmt.Errorf("isthmus did not end within %v of SIGTERM and was killed", stopTimeout)
+		return fmt.Errorf("isthmus did not end within %v of SIGINT and was killed", stopTimeout)
 	}
 	if d.err != nil {
 		return fmt.Errorf("isthmus ended with %w", d.err)

@@ -6,22 +6,36 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"aarch64.com/isthmus/perf/lab"
 )
 
 // Path is a way that packets take through isthmus.
 type Path string
 
-// The two paths.
+// The paths, in the order in which they are shown.
 const (
+	Share  Path = "share"  // the kernel path as it is without a configuration file
 	XDP    Path = "xdp"    // AF_XDP sockets on the hypervisor's interfaces
 	Kernel Path = "kernel" // the kernel's routing and a TUN device
 )
 
 func (p Path) title() string {
-	if p == XDP {
-		return "AF_XDP: two ports with two queues each"
+	switch p {
+	case Share:
+		return fmt.Sprintf("Out of the box: %d VMs share %v", sharing, lab.HypervisorAddr4)
+	case XDP:
+		return "AF_XDP: the VM is 192.0.2.2 to IPv4 hosts"
+	default:
+		return "Kernel path: the VM is 192.0.2.2 to IPv4 hosts"
 	}
-	return "Kernel path: routes to a TUN device"
+}
+
+func (p Path) checks() []Check {
+	if p == Share {
+		return shareChecks()
+	}
+	return checks()
 }
 
 // Options of a run.
@@ -66,7 +80,7 @@ func Run(ctx context.Context, o Options) (err error) {
 			return serr
 		}
 		rep.begin(s)
-		list := checks()
+		list := p.checks()
 		if !o.Hold {
 			list = append(list, stopCheck)
 		}

@@ -63,7 +63,7 @@ func TestInterruptTakesEverythingDown(t *testing.T) {
 	}()
 	err := Run(ctx, Options{
 		Paths: []Path{XDP}, Out: &bytes.Buffer{},
-		Binary: script(t, "trap 'exit 0' TERM; touch "+started+"; while :; do sleep 0.05; done"),
+		Binary: script(t, "trap 'exit 0' INT; touch "+started+"; while :; do sleep 0.05; done"),
 	})
 	if !errors.Is(err, errInterrupted) {
 		t.Errorf("error: %v", err)
@@ -75,7 +75,7 @@ func TestInterruptTakesEverythingDown(t *testing.T) {
 func gone(t *testing.T) {
 	t.Helper()
 	// Making a lab sweeps; had Run left something, its lock would be our own.
-	for _, p := range []Path{XDP, Kernel} {
+	for _, p := range []Path{Share, XDP, Kernel} {
 		l, err := lab.New("demo-" + string(p))
 		must(t, err)
 		if l.ID() != "demo-"+string(p) {
@@ -186,8 +186,8 @@ func TestJSON(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 	p := d.Paths[0]
-	if got := fmt.Sprint(p.Checks[1].Hops); got != "[2001:db8:64::1 64:ff9b::198.51.100.194]" {
-		t.Errorf("hops: %s", got)
+	if got := fmt.Sprint(p.Checks[1].Addresses); got != "[2001:db8:64::1 64:ff9b::198.51.100.194]" {
+		t.Errorf("addresses: %s", got)
 	}
 	if len(p.Log) != 1 || p.Checks[2].Error == "" || p.Checks[0].Milliseconds != 1.234 {
 		t.Errorf("%+v", p)

@@ -117,7 +117,7 @@ func TestProbesOverPlainForwarding(t *testing.T) {
 				}
 			})
 			t.Run("upload", func(t *testing.T) {
-				before, after, _, err := upload(ctx, p.a, c.to)
+				before, after, _, err := upload(ctx, p.a, host(c.to))
 				if err != nil || before != 1500 || after != 1400 {
 					t.Errorf("MTU %d, then %d, %v", before, after, err)
 				}
@@ -140,7 +140,7 @@ func TestProbesOverPlainForwarding(t *testing.T) {
 				}
 			})
 			t.Run("download", func(t *testing.T) {
-				if _, err := download(ctx, p.a, c.to); err != nil {
+				if _, err := download(ctx, p.a, host(c.to)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -167,7 +167,7 @@ func TestProbesNoticeAClosedPort(t *testing.T) {
 func TestChecksFailWithoutIsthmus(t *testing.T) {
 	s := &stage{path: XDP, lab: labtest.New(t, "demo-test")}
 	var err error
-	s.topo, err = s.lab.Build(lab.TopologyConfig{NarrowMTU: narrowMTU})
+	s.topo, err = s.lab.Build(lab.TopologyConfig{VMs: sharing, NarrowMTU: narrowMTU})
 	must(t, err)
 	s.vm = s.topo.VMs[0]
 	s.isthmus = newDaemon(s.topo.Hypervisor)
@@ -177,7 +177,7 @@ func TestChecksFailWithoutIsthmus(t *testing.T) {
 		t.Cleanup(sv.close)
 	}
 	t.Run("checks", func(t *testing.T) {
-		for _, c := range checks() {
+		for _, c := range append(checks(), shareChecks()...) {
 			t.Run(strings.ReplaceAll(c.From+" to "+c.To+" "+c.Name, " ", "_"), func(t *testing.T) {
 				t.Parallel()
 				ctx, cancel := context.WithTimeout(context.Background(), time.Second)

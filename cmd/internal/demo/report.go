@@ -10,8 +10,8 @@ import (
 
 // Columns of the table; together with the margin they fill 79 of 80.
 const (
-	pairWidth = 15
-	nameWidth = 20
+	pairWidth = 16
+	nameWidth = 19
 	saidWidth = 30
 	tookWidth = 8
 )
@@ -47,7 +47,7 @@ type checkDone struct {
 	Name         string   `json:"name"`
 	OK           bool     `json:"ok"`
 	Result       string   `json:"result,omitempty"`
-	Hops         []string `json:"hops,omitempty"`
+	Addresses    []string `json:"addresses,omitempty"` // of the lines below the first
 	Error        string   `json:"error,omitempty"`
 	Milliseconds float64  `json:"milliseconds"`
 }
@@ -76,16 +76,16 @@ func (r *report) paint(code, text string) string {
 
 const picture = `
      IPv6 only                                          IPv4 only
-  +-------------+      +------------+      +-------------+      +--------------+
-  |     vm      |------| hypervisor |------|   router    |------|    server    |
-  | 2001:db8:   |      |  isthmus   |      | 203.0.113.2 |      | 198.51.100.2 |
-  |      64::2  |      +------------+      +-------------+      +--------------+
-  | = 192.0.2.2 |                                 | MTU 1400
-  +-------------+                          +-------------+      +--------------+
-                                           |    edge     |------|     far      |
-  the VM reaches IPv4 hosts by             | 198.51.     |      | 198.51.      |
-  64:ff9b::a.b.c.d, and they               |     100.130 |      |      100.194 |
-  reach it by 192.0.2.2                    +-------------+      +--------------+
+  +-------------+      +-------------+      +-------------+     +--------------+
+  | vm vm1 vm2  |------| hypervisor  |------|   router    |-----|    server    |
+  | 2001:db8:   |      |   isthmus   |      | 203.0.113.2 |     | 198.51.100.2 |
+  |   64:n::2   |      | 203.0.113.1 |      +-------------+     +--------------+
+  +-------------+      +-------------+             | MTU 1400
+  |  resolver   |--------+                  +-------------+     +--------------+
+  |    DNS64    |                           |    edge     |-----|     far      |
+  +-------------+                           | 198.51.     |     | 198.51.      |
+                                            |     100.130 |     |      100.194 |
+  VMs reach IPv4 hosts by 64:ff9b::a.b.c.d  +-------------+     +--------------+
 `
 
 func (r *report) intro() { r.printf("%s", picture) }
@@ -105,7 +105,7 @@ func (r *report) row(c Check, res result) {
 	lines := strings.Split(res.Said, "\n")
 	done := checkDone{From: c.From, To: c.To, Name: c.Name, OK: res.Err == nil, Result: lines[0], Milliseconds: ms(res.Took)}
 	for _, h := range lines[1:] {
-		done.Hops = append(done.Hops, h[strings.LastIndexByte(h, ' ')+1:])
+		done.Addresses = append(done.Addresses, h[strings.LastIndexByte(h, ' ')+1:])
 	}
 	mark := r.paint(green, "ok  ")
 	if res.Err != nil {

@@ -17,6 +17,7 @@ import (
 
 const (
 	httpPort = 80
+	dnsPort  = 53
 	udpPort  = 7 // echo, RFC 862
 	// bulkSize is enough that a stall or a black hole shows.
 	bulkSize = 10_000_000
@@ -33,36 +34,46 @@ var bulk = sync.OnceValues(func() ([]byte, string) {
 // services are the servers on one host: HTTP on port 80, UDP echo on port 7.
 type services struct {
 	http *http.Server
-	udp  net.PacketConn
+	udp  net.PacketConn // nil: HTTP only
 }
 
 func serve(h *lab.Host) (*services, error) {
-	l, err := h.Listen("tcp", ":"+strconv.Itoa(httpPort))
+	s, err := serveHTTP(h, "")
 	if err != nil {
 		return nil, err
 	}
-	u, err := h.ListenPacket("udp", ":"+strconv.Itoa(udpPort))
-	if err != nil {
-		l.Close()
+	if s.udp, err = h.ListenPacket("udp", ":"+strconv.Itoa(udpPort)); err != nil {
+		s.close()
 		return nil, err
 	}
-	s := &services{http: &http.Server{Handler: handler(h.Name()), ReadHeaderTimeout: 10 * time.Second}, udp: u}
+	go echo(s.udp)
+	return s, nil
+}
+
+// serveHTTP serves HTTP on one address of a host, or on all with "".
+func serveHTTP(h *lab.Host, address string) (*services, error) {
+	l, err := h.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(httpPort)))
+	if err != nil {
+		return nil, err
+	}
+	s := &services{http: &http.Server{Handler: handler(h.Name()), ReadHeaderTimeout: 10 * time.Second}}
 	go func() { _ = s.http.Serve(l) }()
-	go echo(u)
 	return s, nil
 }
 
 func (s *services) close() {
 	_ = s.http.Close()
-	_ = s.udp.Close()
+	if s.udp != nil {
+		_ = s.udp.Close()
+	}
 }
 
 func handler(name string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		// The caller's address as this host sees it is half of the proof.
-		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		fmt.Fprintf(w, "This is %s. You are %s.\n", name, host)
+		address, port, _ := net.SplitHostPort(r.RemoteAddr)
+		fmt.Fprintf(w, "This is %s. You are %s, port %s.\n", name, address, port)
 	})
 	mux.HandleFunc("GET /bulk", func(w http.ResponseWriter, _ *http.Request) {
 		data, sum := bulk()

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"aarch64.com/isthmus/perf/lab"
+	"aarch64.com/isthmus/perf/lab/labdns"
 )
 
 // Sizes of the network that the checks count on.
@@ -20,8 +22,10 @@ type stage struct {
 	path    Path
 	lab     *lab.Lab
 	topo    *lab.Topology
-	vm      *lab.VM
+	vm      *lab.VM // the first one
 	serving []*services
+	dns     *labdns.Server
+	seen    [sharing]netip.AddrPort // how the server has seen each VM
 	isthmus *daemon
 	closed  bool
 }
@@ -38,10 +42,15 @@ func newStage(ctx context.Context, p Path, binary string) (s *stage, err error) 
 	if s.lab, err = lab.New("demo-" + string(p)); err != nil {
 		return s, err
 	}
+	vms := 1
+	if p == Share {
+		vms = sharing
+	}
 	s.topo, err = s.lab.Build(lab.TopologyConfig{
+		VMs: vms, Resolver: true,
 		Queues: queues, VMMTU: linkMTU, WANMTU: linkMTU, NarrowMTU: narrowMTU,
 		// AF_XDP sees frames as on a wire; the kernel path carries superpackets.
-		ChecksumOffload: p == Kernel, GRO: p == Kernel,
+		ChecksumOffload: p != XDP, GRO: p != XDP,
 	})
 	if err != nil {
 		return s, err
@@ -54,14 +63,19 @@ func newStage(ctx context.Context, p Path, binary string) (s *stage, err error) 
 		}
 		s.serving = append(s.serving, sv)
 	}
-	if ctx.Err() != nil {
-		return s, ctx.Err()
-	}
-	dir, err := s.lab.Dir()
+	s.dns, err = labdns.Serve(s.topo.Resolver, netip.AddrPortFrom(lab.ResolverAddr6, dnsPort), labdns.Config{Prefix: lab.Pool6, Records: names})
 	if err != nil {
 		return s, err
 	}
-	s.isthmus, err = startDaemon(ctx, binary, dir, p, s.topo)
+	if p == Share {
+		if err := s.openForbidden(); err != nil {
+			return s, err
+		}
+	}
+	if ctx.Err() != nil {
+		return s, ctx.Err()
+	}
+	s.isthmus, err = startDaemon(ctx, binary, p, s.topo)
 	return s, err
 }
 
@@ -77,6 +91,9 @@ func (s *stage) close() error {
 	}
 	for _, sv := range s.serving {
 		sv.close()
+	}
+	if s.dns != nil {
+		s.dns.Close()
 	}
 	if s.lab != nil {
 		errs = append(errs, s.lab.Close())

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 
 	"aarch64.com/isthmus/perf/lab"
@@ -20,6 +21,7 @@ import (
 const (
 	receivedMetric = "isthmus_router_port_receive_packets_total"
 	fastPathMetric = "isthmus_router_fast_path_packets_total"
+	packetsMetric  = "isthmus_router_packets_total"
 	eventsMetric   = "isthmus_router_events_total"
 	errorSent      = "icmp_error_sent"
 )
@@ -70,7 +72,7 @@ func (s *stage) ownErrors(ctx context.Context, fn func() error) (int, error) {
 	return int(after[errorSent] - before[errorSent]), err
 }
 
-// checkStop ends isthmus with SIGTERM and looks for what it left behind.
+// checkStop ends isthmus for good and looks for what it left behind.
 func checkStop(_ context.Context, s *stage) (string, error) {
 	if err := s.isthmus.stop(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, s.isthmus.lastWords())
@@ -112,6 +114,17 @@ func leftBehind(h *lab.Host) error {
 				left = append(left, fmt.Errorf("the route to %s is still there", d))
 			}
 		}
+	}
+	nft, err := nftables.New(nftables.WithNetNSFd(int(h.NS())))
+	if err != nil {
+		return err
+	}
+	tables, err := nft.ListTables()
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		left = append(left, fmt.Errorf("the nftables table %s is still there", t.Name))
 	}
 	return errors.Join(left...)
 }

@@ -37,9 +37,15 @@ func newClient(h *lab.Host) *client {
 
 func (c *client) close() { c.CloseIdleConnections() }
 
-func url(to netip.Addr, path string) string {
-	return "http://" + netip.AddrPortFrom(to, httpPort).String() + path
+// host is an address as it is written in a URL (RFC 3986 section 3.2.2).
+func host(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
 }
+
+func url(host, path string) string { return fmt.Sprintf("http://%s:%d%s", host, httpPort, path) }
 
 func (c *client) fetch(req *http.Request) (*http.Response, error) {
 	resp, err := c.Do(req)
@@ -50,32 +56,47 @@ func (c *client) fetch(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// get fetches the front page, which must greet the caller by the address that
-// a translator should have given it.
-func get(ctx context.Context, from *lab.Host, to, as netip.Addr) (string, error) {
+// greet fetches the front page of a host, given by name or address, and returns
+// whom it greets.
+func greet(ctx context.Context, from *lab.Host, to string) (as netip.AddrPort, err error) {
 	c := newClient(from)
 	defer c.close()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url(to, "/"), nil)
 	if err != nil {
-		return "", err
+		return as, err
 	}
 	resp, err := c.fetch(req)
 	if err != nil {
-		return "", err
+		return as, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return "", err
+		return as, err
 	}
-	if want := fmt.Sprintf("You are %s.", as); !strings.Contains(string(body), want) {
-		return "", fmt.Errorf("the page should say %q, and says %q", want, body)
+	_, text, _ := strings.Cut(string(body), "You are ")
+	address, port, _ := strings.Cut(strings.TrimSuffix(text, ".\n"), ", port ")
+	if as, err = netip.ParseAddrPort(net.JoinHostPort(address, port)); err != nil {
+		return as, fmt.Errorf("the page should greet us, and says %q", body)
+	}
+	return as, nil
+}
+
+// get has the front page greet the caller, which must be by the address that a
+// translator should have given it.
+func get(ctx context.Context, from *lab.Host, to, as netip.Addr) (string, error) {
+	seen, err := greet(ctx, from, host(to))
+	if err == nil && seen.Addr() != as {
+		err = fmt.Errorf("seen as %s, should be %s", show(seen.Addr()), show(as))
+	}
+	if err != nil {
+		return "", err
 	}
 	return "seen as " + show(as), nil
 }
 
 // download fetches the large file and compares its checksum.
-func download(ctx context.Context, from *lab.Host, to netip.Addr) (string, error) {
+func download(ctx context.Context, from *lab.Host, to string) (string, error) {
 	c := newClient(from)
 	defer c.close()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url(to, "/bulk"), nil)
@@ -103,7 +124,7 @@ func download(ctx context.Context, from *lab.Host, to netip.Addr) (string, error
 
 // upload sends the large file, has the far side compute its checksum, and
 // returns the path's MTU as the kernel knew it before and after.
-func upload(ctx context.Context, from *lab.Host, to netip.Addr) (before, after int, speed string, err error) {
+func upload(ctx context.Context, from *lab.Host, to string) (before, after int, speed string, err error) {
 	c := newClient(from)
 	defer c.close()
 	// A first, small request opens the connection, which the upload then uses.
@@ -121,7 +142,7 @@ func upload(ctx context.Context, from *lab.Host, to netip.Addr) (before, after i
 		return 0, 0, "", err
 	}
 	conn := c.conn
-	if before, err = pathMTU(conn, to.Is6()); err != nil {
+	if before, err = pathMTU(conn); err != nil {
 		return 0, 0, "", err
 	}
 	data, want := bulk()
@@ -146,18 +167,18 @@ func upload(ctx context.Context, from *lab.Host, to netip.Addr) (before, after i
 	if c.conn != conn {
 		return 0, 0, "", errors.New("the connection broke and was opened again")
 	}
-	after, err = pathMTU(conn, to.Is6())
+	after, err = pathMTU(conn)
 	return before, after, rate(int64(len(data)), took), err
 }
 
 // pathMTU is what the kernel believes about the path of a connection, in bytes.
-func pathMTU(c net.Conn, v6 bool) (mtu int, err error) {
+func pathMTU(c net.Conn) (mtu int, err error) {
 	raw, err := c.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		return 0, err
 	}
 	level, option := unix.IPPROTO_IP, unix.IP_MTU
-	if v6 {
+	if c.RemoteAddr().(*net.TCPAddr).IP.To4() == nil {
 		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU
 	}
 	if ctlErr := raw.Control(func(fd uintptr) { mtu, err = unix.GetsockoptInt(int(fd), level, option) }); ctlErr != nil {
