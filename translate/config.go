@@ -54,6 +54,7 @@ type Config struct {
 	// of them is as one without a mapping: only its ICMPv6 errors are translated,
 	// as a router's (RFC 6791). None: all nodes may.
 	VMPrefixes []netip.Prefix
+	MSSClamp   MSSClamp
 }
 
 // MaySend gives a function that tells whether all nodes of an IPv6 prefix may send
@@ -90,6 +91,7 @@ type Translator struct {
 	host4, host6 hosts // table's
 	class        *[1 << 16]uint8
 	lowest       int
+	syn          uint64 // mask of the TCP flag that the fast path leaves alone, for MSSClamp
 
 	table *table
 
@@ -151,6 +153,12 @@ func New(c Config) (*Translator, error) {
 	}
 	if err := checkSources(c); err != nil {
 		return nil, err
+	}
+	if err := c.MSSClamp.check(); err != nil {
+		return nil, err
+	}
+	if c.MSSClamp.on() {
+		t.syn = tcpSYN << 48 // in the word from byte 12 on
 	}
 
 	var deny []lpm.Entry

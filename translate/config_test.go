@@ -36,6 +36,8 @@ func TestConfigErrors(t *testing.T) {
 		{"udp_zero_checksum", Config{UDPZeroChecksum: 9}, []string{"compute or drop"}},
 		{"hairpin", Config{Hairpin: 9}, []string{"intrinsic, simple or off"}},
 		{"vm_prefixes", Config{VMPrefixes: prefixes("2001:db8::/32", "192.0.2.0/24")}, []string{"vm_prefixes entry 2", "no IPv6 prefix"}},
+		{"tcp_mss_clamp_small", Config{MSSClamp: MSSClamp{Max: 535}}, []string{"tcp_mss_clamp 535", "536 and 65515"}},
+		{"tcp_mss_clamp_large", Config{MSSClamp: MSSClamp{Max: 65516}}, []string{"tcp_mss_clamp 65516"}},
 		{"deny4", Config{Deny4: prefixes("2001:db8::/32")}, []string{"deny4 entry 1"}},
 		{"local4", Config{Local4: []netip.Addr{host("2001:db8::1")}}, []string{"local4 entry 1", "32-bit"}},
 		{"local6", Config{Local6: []netip.Addr{host("2001:db8::1"), host("192.0.2.1")}}, []string{"local6 entry 2", "128-bit"}},

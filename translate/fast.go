@@ -76,8 +76,12 @@ plain:
 			if payload < 20 || len(p) < header6Len+20 {
 				break plain
 			}
+			z := binary.BigEndian.Uint64(p[header6Len+12:]) // flags to urgent pointer
+			if z&t.syn != 0 {
+				break plain
+			}
 			pl.ck = header6Len + 16
-			pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(p[header6Len+16:]))))
+			pl.check = ^fold(plus(s, uint64(^uint16(z>>16))))
 		case protoUDP:
 			if payload < 8 || h[46]|h[47] == 0 {
 				break plain
@@ -215,8 +219,12 @@ func (t *Translator) fast4(pl *Plan, p []byte) bool {
 		if payload < 20 || len(p) < header4Len+20 {
 			return false
 		}
+		z := binary.BigEndian.Uint64(p[header4Len+12:]) // flags to urgent pointer
+		if z&t.syn != 0 {
+			return false
+		}
 		pl.ck = header4Len + 16
-		pl.check = ^fold(plus(s, uint64(^binary.BigEndian.Uint16(p[header4Len+16:]))))
+		pl.check = ^fold(plus(s, uint64(^uint16(z>>16))))
 	case protoUDP:
 		if payload < 8 || h[26]|h[27] == 0 {
 			return false
@@ -275,5 +283,5 @@ func (pl *Plan) expand() {
 		}
 		pl.l4, o.payload = header4Len, pl.OutLen-header6Len
 	}
-	pl.quick, pl.kind, pl.full, pl.invert, pl.wire = false, kindReady, false, 0xffff, pl.OutLen
+	pl.quick, pl.kind, pl.full, pl.invert, pl.wire, pl.mss.at = false, kindReady, false, 0xffff, pl.OutLen, 0
 }

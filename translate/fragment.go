@@ -28,6 +28,9 @@ func (t *Translator) fit(pl *Plan, mtuIn, mtuOut int) Verdict {
 	if mtuOut <= 0 {
 		mtuOut = unknown
 	}
+	if pl.mss.at != 0 {
+		t.clampMSS(pl, mtuIn, mtuOut)
+	}
 	if pl.To == V6 {
 		mtuOut = max(mtuOut, minMTU6)
 	} else {

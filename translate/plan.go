@@ -46,10 +46,17 @@ type Plan struct {
 	out    header
 	inner  inner
 
+	mss   segmentSize
 	wire  int    // bytes of the largest packet on the outgoing wire
 	param uint32 // Answer: pointer or MTU of the ICMP error
 	cut   int    // Split: the largest fragment
 	at    int    // Split: payload bytes already given
+}
+
+// AsksMTUIn tells whether Fit goes by the MTU of the link that the packet came
+// from, so that it should be known: of few packets only.
+func (pl *Plan) AsksMTUIn() bool {
+	return !pl.quick && (pl.mss.at != 0 || pl.kind == kindError && pl.inner.mtu)
 }
 
 type kind uint8

@@ -60,8 +60,13 @@ func (pl *Plan) rewrite(s *State, buf []byte, start int) (newStart, n int) {
 		if pl.kind == kindEcho {
 			buf[l4] = pl.icmp
 		}
+		delta := pl.delta
+		if pl.mss.at != 0 {
+			// A partial checksum does not hold the header yet.
+			delta = fold(uint64(delta) + uint64(pl.mss.put(buf[l4:])&pl.invert))
+		}
 		if pl.ck != 0 {
-			patch(buf[start+pl.ck:], pl.delta, pl.invert, pl.udp)
+			patch(buf[start+pl.ck:], delta, pl.invert, pl.udp)
 		}
 		if pl.kind == kindEcho && pl.invert != 0 {
 			fixZero(buf[l4:end])

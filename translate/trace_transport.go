@@ -128,6 +128,13 @@ func (r *tracer) size(v Verdict, mtuIn, mtuOut int) {
 	}
 	said := pl.inner.msg.rest
 	v = t.fit(pl, mtuIn, mtuOut) // Fit without its short cut
+	if pl.mss.at != 0 {
+		become := "stays"
+		if pl.mss.now < pl.mss.said {
+			become = fmt.Sprintf("becomes %d", pl.mss.now)
+		}
+		r.say("size", "RFC 9293 3.7.1", "a SYN: the segment size that it offers, %d bytes, %s (tcp_mss_clamp; MTU on the way in: %s, out: %s)", pl.mss.said, become, mtuText(mtuIn), mtuText(mtuOut))
+	}
 	if pl.kind == kindError && pl.inner.mtu {
 		r.say("size", r.section("4.2", "5.2"), "the MTU in the message, %d for the other header, becomes %d: the least of that, the link to the router (%s) and the link on (%s), and never less than %s",
 			said, pl.inner.msg.rest, mtuText(mtuIn), mtuText(mtuOut), map[Family]string{V4: "68", V6: "1280"}[pl.To])

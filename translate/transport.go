@@ -7,7 +7,7 @@ import "encoding/binary"
 func (t *Translator) finish(pl *Plan, h *parsed, p []byte, m Meta) Verdict {
 	p = p[:h.total]
 	o := &pl.out
-	pl.l4, pl.limit = h.l4, 0
+	pl.l4, pl.limit, pl.mss.at = h.l4, 0, 0
 	pl.kind, pl.ck, pl.icmp, pl.udp, pl.full = kindPlain, 0, 0, false, false
 	pl.invert = 0xffff
 	if m.PartialChecksum {
@@ -103,6 +103,9 @@ func (t *Translator) transport(pl *Plan, h *parsed, p []byte, m Meta) Verdict {
 		return ShortTransport
 	}
 	pl.ck = h.l4 + at
+	if h.proto == protoTCP && t.syn != 0 && m.SegmentSize == 0 {
+		pl.mss = findMSS(l4)
+	}
 	if h.proto != protoUDP {
 		pl.udp = h.proto == protoUDPLite
 		return Forward

@@ -121,6 +121,7 @@ func (r maker) transport(proto byte, v6 bool, src, dst netip.Addr, depth int) []
 		if len(b) > 12 {
 			b[12] = byte(5+r.IntN(3))<<4 | b[12]&15
 		}
+		r.tcpOptions(b)
 		at = 16
 	case 17, 136, 33:
 		at = 6
@@ -156,6 +157,28 @@ func (r maker) transport(proto byte, v6 bool, src, dst netip.Addr, depth int) []
 	}
 	binary.BigEndian.PutUint16(b[at:], c)
 	return b
+}
+
+// tcpOptions puts a segment size in front, behind up to three bytes, so that it
+// stands on odd bytes, too. Some are broken.
+func (r maker) tcpOptions(b []byte) {
+	i := 20
+	if len(b) < 28 || r.chance(50) {
+		return
+	}
+	b[12] = 7 << 4
+	for range r.IntN(4) {
+		b[i] = 1
+		i++
+	}
+	copy(b[i:], []byte{2, 4})
+	binary.BigEndian.PutUint16(b[i+2:], pick[uint16](r, 0, 1, 535, 536, 537, 1220, 1240, 1440, 1460, 8960, 65535, uint16(r.Uint32())))
+	if r.chance(10) {
+		b[i+r.IntN(2)] = byte(r.IntN(8))
+	}
+	if r.chance(5) {
+		b[12] = byte(r.IntN(16)) << 4
+	}
 }
 
 // icmp makes an ICMP message, errors with a packet that went the other way.

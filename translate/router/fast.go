@@ -158,7 +158,7 @@ func (r *Router) updateFastPath(c translate.Config) {
 func FastPathTables(c translate.Config) fastpath.Tables {
 	t := fastpath.Tables{
 		Pool6: c.Pool6, LowestIPv6MTU: c.LowestIPv6MTU, TOS: fastpath.TOS(c.TOS), AllowPrivate4: c.AllowPrivate4,
-		Blocked4: c.Deny4, Local4: c.Local4, Local6: c.Local6,
+		Blocked4: c.Deny4, Local4: c.Local4, Local6: c.Local6, ClampMSS: c.MSSClamp != translate.MSSClamp{},
 	}
 	t.Blocked4 = slices.Clip(t.Blocked4)
 	maySend := c.MaySend()

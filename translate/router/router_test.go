@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"aarch64.com/isthmus/perf/lab"
 	"aarch64.com/isthmus/perf/lab/labtest"
@@ -596,4 +597,54 @@ func TestPartialChecksums(t *testing.T) {
 	if err := datagram(n.VMs[0].Host, to4(lab.ServerAddr4), 1000); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestMSSClamp opens connections by a link that is narrower than the VM's: what
+// the VM sends in one segment is what the answer to its SYN allows.
+func TestMSSClamp(t *testing.T) {
+	for _, path := range paths {
+		t.Run(path.name, func(t *testing.T) {
+			n := build(t, path.wire, lab.TopologyConfig{VMs: 1})
+			n.run(t)
+			echo(t, n.Server, "4", ":7")
+			if err := n.Hypervisor.MTU(lab.WANPort, 1300); err != nil {
+				t.Fatal(err)
+			}
+			for _, tt := range []struct {
+				clamp translate.MSSClamp
+				want  int
+			}{{translate.MSSClamp{}, 1440}, {translate.MSSClamp{Auto: true}, 1260}, {translate.MSSClamp{Max: 700}, 700}} {
+				c := n.config.Translate
+				c.MSSClamp = tt.clamp
+				if err := n.router.Update(c); err != nil {
+					t.Fatal(err)
+				}
+				// Until the new MTU is known, and the port is open again.
+				eventually(t, fmt.Sprintf("clamp to %+v", tt.clamp), func() error {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+					defer cancel()
+					conn, err := n.VMs[0].Dial(ctx, "tcp", to4(lab.ServerAddr4))
+					if err != nil {
+						return err
+					}
+					defer conn.Close()
+					// The kernel takes off what options need.
+					if size, err := segmentSize(conn); err != nil || size > tt.want || size < tt.want-40 {
+						return fmt.Errorf("the VM sends segments of %d bytes (%v)", size, err)
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
+
+// segmentSize is how much a connection sends in one segment.
+func segmentSize(c net.Conn) (size int, err error) {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	e := raw.Control(func(fd uintptr) { size, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG) })
+	return size, errors.Join(e, err)
 }

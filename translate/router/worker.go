@@ -129,7 +129,7 @@ func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []
 				plan.Verdict = v
 			} else {
 				in := mtu
-				if fromKernel && isTooBig(f.packet()) {
+				if fromKernel && plan.AsksMTUIn() {
 					in = w.linkOf(hops, f)
 				}
 				v = tr.Fit(plan, in, hopMTU)
@@ -159,21 +159,14 @@ func (w *worker) forward(tr *translate.Translator, hops *nexthop.Table, batch []
 	}
 }
 
-// linkOf is the MTU of the link by which the sender of f's packet is reached: what
-// the kernel does not tell of the packets that it hands over, and what a
-// translated Packet Too Big must not exceed (RFC 7915 sections 4.2 and 5.2).
+// linkOf is the MTU of the link by which the sender of f's packet is reached, which
+// the kernel does not tell of the packets that it hands over. A translated Packet
+// Too Big must not exceed it (RFC 7915 sections 4.2 and 5.2), and a SYN's answer
+// comes by it.
 func (w *worker) linkOf(hops *nexthop.Table, f *frame) int {
 	hi, lo := sender(w.plan.From, f.packet())
 	_, mtu := hops.Lookup(w.plan.From, hi, lo)
 	return mtu
-}
-
-// isTooBig tells an ICMP message about a packet's size.
-func isTooBig(p []byte) bool {
-	if p[0]>>4 == 4 {
-		return isError4(p) && p[20] == 3 && p[21] == 4
-	}
-	return len(p) > 40 && p[6] == unix.IPPROTO_ICMPV6 && p[40] == 2
 }
 
 // learn asks for a mapping that f's packet lacks, and decides again. It returns

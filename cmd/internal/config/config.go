@@ -26,6 +26,7 @@ type Router struct {
 	Pool6           []netip.Prefix
 	EAM             []translate.EAM
 	LowestIPv6MTU   int // bytes
+	MSSClamp        translate.MSSClamp
 	UDPZeroChecksum string
 	TOS             translate.TOS
 	ICMPSource4     []netip.Prefix

@@ -58,6 +58,7 @@ eam = [
   { ipv6 = "2001:db8:64::3", ipv4 = "192.0.2.3" },  # addresses alone
 ]
 lowest_ipv6_mtu   = 1_500
+tcp_mss_clamp = "auto"
 udp_zero_checksum = "drop"
 tos = 0x2e
 icmp_source4 = ["192.0.2.128/25"]
@@ -113,7 +114,7 @@ socket = "/run/other.sock"
 				{IPv6: netip.MustParsePrefix("2001:db8:64::2/128"), IPv4: netip.MustParsePrefix("192.0.2.2/32")},
 				{IPv6: netip.MustParsePrefix("2001:db8:64::3/128"), IPv4: netip.MustParsePrefix("192.0.2.3/32")},
 			},
-			LowestIPv6MTU: 1500, UDPZeroChecksum: UDPZeroDrop, TOS: translate.TOS{Fixed: true, Value: 0x2e},
+			LowestIPv6MTU: 1500, MSSClamp: translate.MSSClamp{Auto: true}, UDPZeroChecksum: UDPZeroDrop, TOS: translate.TOS{Fixed: true, Value: 0x2e},
 			ICMPSource4: prefixes("192.0.2.128/25"), ICMPSource6: prefixes("2001:db8:ff::1/128"),
 			Deny4: prefixes("198.51.100.0/24"), AllowPrivate4: true, Hairpin: HairpinOff, ICMPErrorRate: 7,
 			VMPrefixes: prefixes("2001:db8::/32"),
@@ -269,7 +270,7 @@ func TestErrors(t *testing.T) {
 			"1:1: pops: unknown key; did you mean pop?",
 			"3:10: metrics.listen: want an address and a port, have an integer",
 			`5:11: router.hairpin: "on" is not a choice; write "intrinsic", "simple" or "off"`,
-			"6:1: router.x: unknown key; remove it; this section has pool6, eam, lowest_ipv6_mtu, udp_zero_checksum, tos, icmp_source4, icmp_source6, deny4, allow_private4, hairpin, icmp_error_rate, vm_prefixes, state_dir"}},
+			"6:1: router.x: unknown key; remove it; this section has pool6, eam, lowest_ipv6_mtu, tcp_mss_clamp, udp_zero_checksum, tos, icmp_source4, icmp_source6, deny4, allow_private4, hairpin, icmp_error_rate, vm_prefixes, state_dir"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Parse("test.toml", []byte(tt.doc))

@@ -83,6 +83,11 @@ var language = []section{
 				set: func(c *Config, v value) { v.integer(&c.Router.LowestIPv6MTU, 1280, 65535) },
 			},
 			{
+				name: "tcp_mss_clamp", typ: `"off", "auto" or 536 to 65515`, def: `"off"`, example: `"auto"`,
+				doc: "Lowers the maximum segment size that the SYNs of TCP connections offer, in both directions, for networks that lose ICMP errors and with them path MTU discovery. In bytes of segment without headers. auto: to what fits the links by which this host reaches the two ends, such as 1440 where both have an MTU of 1500. It is never raised, and a SYN without the option gets none.",
+				set: func(c *Config, v value) { v.mssClamp(&c.Router.MSSClamp) },
+			},
+			{
 				name: "udp_zero_checksum", typ: `"compute" or "drop"`, def: `"compute"`, example: `"drop"`,
 				doc: "What happens to an IPv4 UDP packet without a checksum, which IPv6 does not allow (RFC 7915 section 4.5). Fragments without one are always dropped.",
 				set: func(c *Config, v value) { v.oneOf(&c.Router.UDPZeroChecksum, UDPZeroCompute, UDPZeroDrop) },

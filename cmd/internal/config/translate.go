@@ -36,6 +36,7 @@ func (c *Config) Translate() translate.Config {
 		AllowPrivate4:   r.AllowPrivate4,
 		Hairpin:         hairpin[r.Hairpin],
 		VMPrefixes:      r.VMPrefixes,
+		MSSClamp:        r.MSSClamp,
 	}
 }
 

@@ -139,6 +139,21 @@ func (v value) frameSize(to *int) {
 	}
 }
 
+// mssClamp reads "off", "auto" or a number of bytes.
+func (v value) mssClamp(to *translate.MSSClamp) {
+	*to = translate.MSSClamp{}
+	switch v.node.kind {
+	case unstable.Integer:
+		v.integer(&to.Max, translate.MinMSS, translate.MaxMSS)
+	case unstable.String:
+		var word string
+		v.oneOf(&word, "off", "auto")
+		to.Auto = word == "auto"
+	default:
+		v.failType(`"off", "auto" or a number of bytes`)
+	}
+}
+
 // each calls f for the elements of a list, or reports that it is none.
 func (v value) each(want string, f func(item value)) bool {
 	if v.node.kind != unstable.Array {

@@ -82,6 +82,12 @@ func (s *Settings) set(key, v string) (err error) {
 		c.ICMPSource6, err = prefixes(v)
 	case "deny4":
 		c.Deny4, err = prefixes(v)
+	case "tcp_mss_clamp":
+		if v == `"auto"` {
+			c.MSSClamp = translate.MSSClamp{Auto: true}
+			return nil
+		}
+		c.MSSClamp.Max, err = strconv.Atoi(v)
 	case "vm_prefixes":
 		c.VMPrefixes, err = prefixes(v)
 	case "allow_private4":

@@ -67,6 +67,10 @@ func (w *work) transport(l4 []byte) translate.Verdict {
 	if h.proto == 17 && l4[6] == 0 && l4[7] == 0 && !w.in.Meta.PartialChecksum {
 		return w.udpWithoutChecksum(l4)
 	}
+	if h.proto == 6 {
+		// The sums over the old bytes must tell damage, not this change.
+		w.clampMSS()
+	}
 	w.checksum(h, l4, n, at, udp)
 	return translate.Forward
 }
