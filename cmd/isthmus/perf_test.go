@@ -29,8 +29,7 @@ func TestKernelPathCarriesTraffic(t *testing.T) {
 	}
 	for _, r := range table.Rows {
 		if r.Missing != "" {
-			_, err := exec.LookPath("tayga")
-			if may := r.Key == kernelpath.Tayga && err != nil || r.Key == kernelpath.Ingress; !may {
+			if _, err := exec.LookPath("tayga"); r.Key != kernelpath.Tayga || err == nil {
 				t.Errorf("%s was not measured: %s", r.Name, r.Missing)
 			}
 			continue

@@ -49,20 +49,6 @@ func (w *world) arrived() (uint64, error) {
 	return l.Attrs().Statistics.RxPackets, nil
 }
 
-// toUserSpace is how many packets the kernel has handed over on the TUN device, or
-// dropped because nobody took them.
-func (w *world) toUserSpace(device string) (uint64, error) {
-	if device == "" {
-		return 0, nil
-	}
-	l, err := w.hypervisor.LinkByName(device)
-	if err != nil {
-		return 0, fmt.Errorf("count on %s: %w", device, err)
-	}
-	s := l.Attrs().Statistics
-	return s.TxPackets + s.TxDropped, nil
-}
-
 // sender sends its share of the flows from one CPU. Its sockets are the kernel's
 // alone: the runtime's poller would be woken up for each packet that leaves a socket
 // of package net.

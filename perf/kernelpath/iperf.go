@@ -16,7 +16,17 @@ const iperfPort = 5201 // iperf3's own
 
 // tcp sends one stream by iperf3 from the VM to the server, or the other way, and
 // returns the bit/s of payload that arrived.
-func (w *world) tcp(ctx context.Context, o *Options, target netip.Addr, reverse bool) (float64, error) {
+func (w *world) tcp(ctx context.Context, o *Options, target netip.Addr, reverse bool) (rate float64, err error) {
+	// A server for each transfer: between two, it closes its listener and resets
+	// who has connected by then.
+	server, err := startProcess(w.topo.Server, w.dir, exec.Command("iperf3", "-s", "-1"))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, server.stop()) }()
+	if err := server.waitListening(w.topo.Server, iperfPort); err != nil {
+		return 0, err
+	}
 	args := []string{"-c", target.String(), "-J", "--connect-timeout", "5000"}
 	if o.Bytes > 0 {
 		args = append(args, "-n", strconv.FormatInt(o.Bytes, 10))
@@ -34,7 +44,6 @@ func (w *world) tcp(ctx context.Context, o *Options, target netip.Addr, reverse 
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	var err error
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
@@ -46,7 +55,8 @@ func (w *world) tcp(ctx context.Context, o *Options, target netip.Addr, reverse 
 		<-ended
 		return 0, errors.New("iperf3 did not end and was killed")
 	}
-	rate, said := parseIperf(out.Bytes())
+	var said error
+	rate, said = parseIperf(out.Bytes())
 	return rate, errors.Join(err, said)
 }
 

@@ -2,6 +2,7 @@ package kernelpath
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -25,12 +26,21 @@ const (
 	Tayga     = "tayga"      // Debian's package
 )
 
+// taker says which part of isthmus translates.
+type taker uint8
+
+const (
+	others      taker = iota // none: it is not isthmus that is measured
+	userSpace                // the workers
+	atDevice                 // the fast path on the TUN device
+	atInterface              // the fast path on the interfaces
+)
+
 // path is a way from the VM to the server.
 type path struct {
 	key, name string
 	target    netip.Addr // the server, as the VM sees it
-	device    string     // the TUN device; "": none
-	user      bool       // packets are meant to go through user space
+	by        taker      // who is meant to translate
 	// start makes the path, waiting for nothing but the program's own setup.
 	// missing, if not empty, is why it can't be had here.
 	start func(w *world, o *Options) (p *process, missing string, err error)
@@ -50,13 +60,13 @@ var taygaPrefix = netip.MustParsePrefix("2001:db8:ffff::/96")
 func paths() []path {
 	pool := lab.Translated(lab.ServerAddr4)
 	return []path{
-		{Plain, "plain IPv6 forwarding", server6, "", false, func(*world, *Options) (*process, string, error) { return nil, "", nil }},
-		{Fast, "isthmus, fast path", pool, tunDevice, false, isthmus(static, "")},
-		{FastNAT44, "isthmus, fast path, NAT44", pool, tunDevice, false, isthmus(shared, "")},
-		{User, "isthmus, user space", pool, tunDevice, true, isthmus(static, "fast_path = \"off\"\n")},
-		{UserNAT44, "isthmus, user space, NAT44", pool, tunDevice, true, isthmus(shared, "fast_path = \"off\"\n")},
-		{Ingress, "isthmus, fast path at ingress", pool, tunDevice, false, isthmus(static, "fast_path_interfaces = [\"vm0\", \"wan0\"]\n")},
-		{Tayga, "TAYGA", embed(taygaPrefix, lab.ServerAddr4), taygaDevice, true, tayga},
+		{Plain, "plain IPv6 forwarding", server6, others, func(*world, *Options) (*process, string, error) { return nil, "", nil }},
+		{Fast, "isthmus, fast path", pool, atDevice, isthmus(static, "")},
+		{FastNAT44, "isthmus, fast path, NAT44", pool, atDevice, isthmus(shared, "")},
+		{User, "isthmus, user space", pool, userSpace, isthmus(static, "fast_path = \"off\"\n")},
+		{UserNAT44, "isthmus, user space, NAT44", pool, userSpace, isthmus(shared, "fast_path = \"off\"\n")},
+		{Ingress, "isthmus, fast path at ingress", pool, atInterface, isthmus(static, "fast_path_interfaces = [\"vm0\", \"wan0\"]\n")},
+		{Tayga, "TAYGA", embed(taygaPrefix, lab.ServerAddr4), others, tayga},
 	}
 }
 
@@ -85,7 +95,7 @@ func configuration(w *world, mapping func(*lab.VM) string, kernel string) string
 	b.WriteString(mapping(w.vm))
 	fmt.Fprintf(&b, "\n[router.kernel]\ninterface = %q\n%s", tunDevice, kernel)
 	// Apart from an isthmus that this machine may run for real.
-	fmt.Fprintf(&b, "\n[metrics]\nlisten = \"\"\n\n[control]\nsocket = %q\n", filepath.Join(w.dir, "control.sock"))
+	fmt.Fprintf(&b, "\n[metrics]\nlisten = \"\"\n\n[control]\nsocket = %q\n", w.socket())
 	return b.String()
 }
 
@@ -94,12 +104,6 @@ func isthmus(mapping func(*lab.VM) string, kernel string) func(*world, *Options)
 		file := filepath.Join(w.dir, "isthmus.toml")
 		if err := os.WriteFile(file, []byte(configuration(w, mapping, kernel)), 0o600); err != nil {
 			return nil, "", err
-		}
-		if strings.Contains(kernel, "fast_path_interfaces") {
-			out, err := exec.Command(o.Binary, "check", "-c", file).CombinedOutput()
-			if err != nil && strings.Contains(string(out), "fast_path_interfaces") {
-				return nil, "this isthmus has no fast_path_interfaces", nil
-			}
 		}
 		p, err := startProcess(w.topo.Hypervisor, w.dir, exec.Command(o.Binary, "run", "-c", file))
 		return p, "", err
@@ -143,6 +147,26 @@ func tayga(w *world, _ *Options) (*process, string, error) {
 	}
 	return p, "", nil
 }
+
+// fastPackets asks the running isthmus what its fast path has taken so far.
+func (w *world) fastPackets(ctx context.Context, o *Options) (n map[taker]uint64, err error) {
+	var status struct {
+		FastPath struct {
+			Device    uint64 `json:"device_packets"`
+			Interface uint64 `json:"interface_packets"`
+		} `json:"fast_path"`
+	}
+	out, err := exec.CommandContext(ctx, o.Binary, "status", "--json", "--socket", w.socket()).Output()
+	if err == nil {
+		err = json.Unmarshal(out, &status)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask isthmus for its status: %w", err)
+	}
+	return map[taker]uint64{atDevice: status.FastPath.Device, atInterface: status.FastPath.Interface}, nil
+}
+
+func (w *world) socket() string { return filepath.Join(w.dir, "control.sock") }
 
 // waitReady waits until the VM can connect to the server by the path.
 func (w *world) waitReady(ctx context.Context, target netip.Addr, p *process) error {

@@ -138,20 +138,8 @@ func (w *world) measure(ctx context.Context, p *path, o *Options) (s Sample, mis
 		return s, "", err
 	}
 	defer closeAll(senders)
-	before, err := w.toUserSpace(p.device)
-	if err != nil {
-		return s, "", err
-	}
-	if s.Flood, err = w.flood(ctx, senders, math.Inf(1), o.Flood); err != nil {
-		return s, "", err
-	}
-	after, err := w.toUserSpace(p.device)
-	if err != nil {
-		return s, "", err
-	}
-	s.UserSpace = min(1, float64(after-before)/float64(max(1, s.Flood.sent)))
-	if p.user != (s.UserSpace > 0.1) {
-		return s, fmt.Sprintf("%.0f %% of the packets took user space, which is not what it measures (does `isthmus run` log why?)", 100*s.UserSpace), nil
+	if s.Flood, missing, err = w.checkedFlood(ctx, p, o, senders); err != nil || missing != "" {
+		return s, missing, err
 	}
 	if s.Flood.Loss() <= maxLoss {
 		s.Lossless = s.Flood.Delivered
@@ -161,6 +149,32 @@ func (w *world) measure(ctx context.Context, p *path, o *Options) (s Sample, mis
 		return w.flood(ctx, senders, rate, o.Flood/2)
 	})
 	return s, "", err
+}
+
+// checkedFlood floods, and says so if it was not by this path that packets went: a
+// kernel without what the fast path needs would be measured for it otherwise.
+func (w *world) checkedFlood(ctx context.Context, p *path, o *Options, senders []*sender) (f Flood, missing string, err error) {
+	if p.by == others {
+		f, err = w.flood(ctx, senders, math.Inf(1), o.Flood)
+		return f, "", err
+	}
+	before, err := w.fastPackets(ctx, o)
+	if err != nil {
+		return f, "", err
+	}
+	if f, err = w.flood(ctx, senders, math.Inf(1), o.Flood); err != nil {
+		return f, "", err
+	}
+	after, err := w.fastPackets(ctx, o)
+	if err != nil {
+		return f, "", err
+	}
+	for _, t := range []taker{atDevice, atInterface} {
+		if share := float64(after[t]-before[t]) / float64(max(1, f.sent)); (share > 0.5) != (p.by == t) {
+			return f, fmt.Sprintf("the fast path took %.0f %% of the packets, so this would be no measurement of it (`isthmus run` logs why)", 100*share), nil
+		}
+	}
+	return f, "", nil
 }
 
 // load is the machine's one-minute average; 0 without procfs.

@@ -11,12 +11,10 @@ import (
 
 // Sample is what one round measured on one path.
 type Sample struct {
-	Forward float64 `json:"tcp_forward_bps"` // TCP payload from the VM to the server, bit/s
-	Reverse float64 `json:"tcp_reverse_bps"` // and the other way
-	Flood   Flood   `json:"flood"`           // small packets as fast as they could be sent
-	// UserSpace is the part of the flood that the kernel handed to user space.
-	UserSpace float64 `json:"user_space"`
-	Lossless  float64 `json:"lossless_pps"` // the highest rate that arrived without loss, packets/s
+	Forward  float64 `json:"tcp_forward_bps"` // TCP payload from the VM to the server, bit/s
+	Reverse  float64 `json:"tcp_reverse_bps"` // and the other way
+	Flood    Flood   `json:"flood"`           // small packets as fast as they could be sent
+	Lossless float64 `json:"lossless_pps"`    // the highest rate that arrived without loss, packets/s
 }
 
 // Row is one path.

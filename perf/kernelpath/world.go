@@ -31,14 +31,13 @@ func nth(p netip.Prefix, n int) netip.Addr {
 
 // world is the network with its servers.
 type world struct {
-	lab                *lab.Lab
-	topo               *lab.Topology
-	vm                 *lab.VM
-	dir                string // for files that go with the run
-	ready              net.Listener
-	router, hypervisor *netlink.Handle // in their namespaces
-	iperf              *process
-	cpus               []int // where packets are sent from
+	lab    *lab.Lab
+	topo   *lab.Topology
+	vm     *lab.VM
+	dir    string // for files that go with the run
+	ready  net.Listener
+	router *netlink.Handle // in its namespace
+	cpus   []int           // where packets are sent from
 }
 
 func newWorld(senders int) (w *world, err error) {
@@ -116,16 +115,8 @@ func (w *world) serve() (err error) {
 	if err := closeSink(w.topo.Router); err != nil {
 		return err
 	}
-	if w.router, err = w.topo.Router.Netlink(); err != nil {
-		return err
-	}
-	if w.hypervisor, err = w.topo.Hypervisor.Netlink(); err != nil {
-		return err
-	}
-	if w.iperf, err = startProcess(w.topo.Server, w.dir, exec.Command("iperf3", "-s")); err != nil {
-		return err
-	}
-	return w.iperf.waitListening(w.topo.Server, iperfPort)
+	w.router, err = w.topo.Router.Netlink()
+	return err
 }
 
 // close takes everything down and kills what still runs.
@@ -134,10 +125,8 @@ func (w *world) close() error {
 	if w.ready != nil {
 		errs = append(errs, w.ready.Close())
 	}
-	for _, nl := range []*netlink.Handle{w.router, w.hypervisor} {
-		if nl != nil {
-			nl.Close()
-		}
+	if w.router != nil {
+		w.router.Close()
 	}
 	if w.lab != nil {
 		errs = append(errs, w.lab.Close())
