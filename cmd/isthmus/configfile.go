@@ -41,7 +41,7 @@ var (
 func routerConfig(c *config.Config) router.Config {
 	out := router.Config{
 		Translate: c.Translate(),
-		Kernel:    router.KernelConfig{Interface: c.Router.Kernel.Interface},
+		Kernel:    router.KernelConfig{Interface: c.Router.Kernel.Interface, SetForwarding: c.Router.Kernel.Forwarding == config.ForwardingSet},
 		Dynamic: dynamic.Config{
 			Pool4: c.Router.Dynamic.Pool4, Idle: c.Router.Dynamic.Idle, MaxPer64: c.Router.Dynamic.MaxPer64,
 		},

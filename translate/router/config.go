@@ -61,6 +61,9 @@ type PortConfig struct {
 type KernelConfig struct {
 	Interface string // 0 bytes: isthmus0
 	Queues    int    // 0: one per worker
+	// SetForwarding makes the kernel forward IPv4 and IPv6, for good, in a way
+	// that keeps routes from router advertisements.
+	SetForwarding bool
 }
 
 // ShareConfig says by which addresses the dynamic pool leaves this host.

@@ -104,9 +104,7 @@ func Open(c Config) (r *Router, err error) {
 	if r.raw, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW); err != nil {
 		return r, fmt.Errorf("open a raw socket: %w (the capability CAP_NET_RAW is missing)", err)
 	}
-	for _, warning := range KernelWarnings() {
-		r.log(true, warning)
-	}
+	r.forwarding()
 	names := make([]string, len(c.Ports))
 	for i := range c.Ports {
 		names[i] = c.Ports[i].Interface
@@ -117,16 +115,23 @@ func Open(c Config) (r *Router, err error) {
 	}
 	r.shared.hops = r.mirror.Table
 	r.shared.ownAddress = c.OwnAddress
-	if err = r.openDynamic(); err != nil {
+	if r.routes, err = openRoutes(r.tun.Ifindex()); err != nil {
 		return r, err
 	}
-	if r.routes, err = openRoutes(r.tun.Ifindex()); err != nil {
+	// A network that has no room for us is found before anything is changed.
+	if err = r.collide(c.Translate); err != nil {
+		return r, err
+	}
+	if err = r.openDynamic(); err != nil {
 		return r, err
 	}
 	if err = r.openFastPath(); err != nil {
 		return r, err
 	}
-	if err = r.Reload(c); err != nil {
+	r.translateMu.Lock()
+	err = r.update(c.Translate, c.AutoVMs)
+	r.translateMu.Unlock()
+	if err != nil {
 		return r, err
 	}
 	if err = r.openPlane(); err != nil {
@@ -187,6 +192,9 @@ func (r *Router) countWorkers() (int, error) {
 func (r *Router) Update(c translate.Config) error {
 	r.translateMu.Lock()
 	defer r.translateMu.Unlock()
+	if err := r.collide(c); err != nil {
+		return err
+	}
 	return r.update(c, r.config.AutoVMs)
 }
 
@@ -196,7 +204,14 @@ func (r *Router) Update(c translate.Config) error {
 func (r *Router) Reload(c Config) error {
 	r.translateMu.Lock()
 	defer r.translateMu.Unlock()
+	if err := r.collide(c.Translate); err != nil {
+		return err
+	}
 	return r.update(c.Translate, c.AutoVMs)
+}
+
+func (r *Router) collide(c translate.Config) error {
+	return r.routes.collide(newClaims(&c, r.config.Dynamic.Pool4), func(m string) { r.log(true, m) })
 }
 
 // update is Reload for holders of translateMu. First comes what may fail, each

@@ -77,6 +77,7 @@ type Kernel struct {
 	FastPath  string
 	// FastPathInterfaces are where packets are translated right at the ingress.
 	FastPathInterfaces []string
+	Forwarding         string
 }
 
 // Metrics is the [metrics] section.
@@ -109,6 +110,9 @@ const (
 	FastPathAuto = "auto"
 	FastPathOff  = "off"
 
+	ForwardingCheck = "check"
+	ForwardingSet   = "set"
+
 	ChecksumTrust    = "trust"
 	ChecksumComplete = "complete"
 )
@@ -136,6 +140,8 @@ vm_prefixes = "auto"
 pool4 = "100.64.0.0/16"   # RFC 6598
 [router.share]
 address = "auto"
+[router.kernel]
+forwarding = "set"
 `
 
 // OutOfTheBox returns the configuration that holds when there is no file: the

@@ -36,7 +36,7 @@ func TestDefaults(t *testing.T) {
 			StateDir:        "/var/lib/isthmus",
 			Dynamic:         Dynamic{Idle: 168 * time.Hour, MaxPer64: 256},
 			Share:           Share{PortsPerVM: 256, MaxConnections: 4000, NewPerSecond: 400, Keep: true},
-			Kernel:          Kernel{Interface: "isthmus0", FastPath: FastPathAuto},
+			Kernel:          Kernel{Interface: "isthmus0", FastPath: FastPathAuto, Forwarding: ForwardingCheck},
 		},
 		Metrics: Metrics{Listen: "[::1]:9464"},
 		Control: Control{Socket: "/run/isthmus/control.sock"},
@@ -95,6 +95,7 @@ interface = "enp2s0"
 [router.kernel]
 interface = "siit0"
 fast_path = "off"
+forwarding = "set"
 fast_path_interfaces = ["vm0", "wan0"]
 
 [metrics]
@@ -124,7 +125,7 @@ socket = "/run/other.sock"
 				{"enp1s0", []int{0, 1}, ZeroCopyRequire, AttachGeneric, ChecksumComplete, 4096},
 				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},
 			},
-			Kernel: Kernel{Interface: "siit0", FastPath: FastPathOff, FastPathInterfaces: []string{"vm0", "wan0"}},
+			Kernel: Kernel{Interface: "siit0", FastPath: FastPathOff, Forwarding: ForwardingSet, FastPathInterfaces: []string{"vm0", "wan0"}},
 		},
 		Control: Control{Socket: "/run/other.sock"},
 	}
@@ -135,7 +136,7 @@ socket = "/run/other.sock"
 
 func TestOutOfTheBox(t *testing.T) {
 	c := OutOfTheBox()
-	if c.Router.Dynamic.Pool4 != netip.MustParsePrefix("100.64.0.0/16") || !c.Router.Share.Auto || !c.Router.AutoVMs || len(c.Router.Ports) != 0 {
+	if c.Router.Dynamic.Pool4 != netip.MustParsePrefix("100.64.0.0/16") || !c.Router.Share.Auto || !c.Router.AutoVMs || c.Router.Kernel.Forwarding != ForwardingSet || len(c.Router.Ports) != 0 {
 		t.Errorf("%+v", c.Router)
 	}
 }

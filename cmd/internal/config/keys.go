@@ -242,6 +242,11 @@ var language = []section{
 				set: func(c *Config, v value) { v.ifname(&c.Router.Kernel.Interface) },
 			},
 			{
+				name: "forwarding", typ: `"check" or "set"`, def: `"check"`, example: `"set"`, restart: true,
+				doc: "The sysctls net.ipv4.ip_forward and net.ipv6.conf.all.forwarding of this network namespace, without which the kernel routes nothing to and from the translator. With check isthmus warns if they are off; with set it switches them on at the start, and leaves them on. Before IPv6 forwarding it sets accept_ra = 2 on interfaces with routes from router advertisements, which the kernel would drop. A host that forwards is a router for everybody who can reach it: mind its firewall.",
+				set: func(c *Config, v value) { v.oneOf(&c.Router.Kernel.Forwarding, ForwardingCheck, ForwardingSet) },
+			},
+			{
 				name: "fast_path", typ: `"auto" or "off"`, def: `"auto"`, example: `"off"`, restart: true,
 				doc: "With auto, a BPF program on the device translates plain packets inside the kernel (Linux 6.2 or newer); where it cannot be had, isthmus says why and works without.",
 				set: func(c *Config, v value) { v.oneOf(&c.Router.Kernel.FastPath, FastPathAuto, FastPathOff) },
