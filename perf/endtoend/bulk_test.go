@@ -18,7 +18,11 @@ import (
 	"aarch64.com/isthmus/perf/lab"
 )
 
-const bulkSize = 32 << 20
+// Sizes of a stream, so that some packets of each are lost.
+const (
+	superSize   = 24 << 20
+	segmentSize = 6 << 20
+)
 
 // way is where packets are harmed, and where the bytes go.
 type way struct {
@@ -46,6 +50,10 @@ func TestBulk(t *testing.T) {
 }
 
 func bulk(t *testing.T, s setup, super bool) {
+	size := int64(segmentSize)
+	if super {
+		size = superSize
+	}
 	harm := [2]*lab.Impairer{lab.NewImpairer(1), lab.NewImpairer(2)}
 	w := newWorld(t, lab.TopologyConfig{ChecksumOffload: super, GRO: true, ImpairVM: harm[0], ImpairWAN: harm[1]})
 	w.configure(s, "")
@@ -55,7 +63,7 @@ func bulk(t *testing.T, s setup, super bool) {
 		if y.wan {
 			i = harm[1]
 		}
-		t.Run(y.name+"/TCP", func(t *testing.T) { w.stream(t, s, y, i) })
+		t.Run(y.name+"/TCP", func(t *testing.T) { w.stream(t, s, y, i, size) })
 		if super {
 			t.Run(y.name+"/UDP", func(t *testing.T) { w.datagrams(t, y, i) })
 		}
@@ -86,9 +94,9 @@ func harmed(t *testing.T, i *lab.Impairer, what lab.Impairment, f func()) {
 	}
 }
 
-// stream sends bulkSize bytes over a TCP connection. The side that is to send
+// stream sends size bytes over a TCP connection. The side that is to send
 // opens it where it can: a VM with a shared address can't be called.
-func (w *world) stream(t *testing.T, s setup, y way, i *lab.Impairer) {
+func (w *world) stream(t *testing.T, s setup, y way, i *lab.Impairer, size int64) {
 	vm := w.VMs[0]
 	var from, to *net.TCPConn
 	if y.toward && !s.shared {
@@ -112,7 +120,7 @@ func (w *world) stream(t *testing.T, s setup, y way, i *lab.Impairer) {
 	defer from.Close()
 	defer to.Close()
 	harmed(t, i, lab.Impairment{Loss: 0.01, Reorder: 0.02}, func() {
-		if err := transfer(from, to, bulkSize); err != nil {
+		if err := transfer(from, to, size); err != nil {
 			t.Error(err)
 		}
 	})
@@ -147,9 +155,9 @@ func transfer(from, to *net.TCPConn, size int64) error {
 }
 
 const (
-	segmentSize  = 1200
+	datagramSize = 1200
 	segments     = 40  // of a superpacket
-	superpackets = 250 // of a test
+	superpackets = 200 // of a test
 )
 
 var endOfData = []byte("end")
@@ -178,15 +186,15 @@ func (w *world) datagrams(t *testing.T, y way, i *lab.Impairer) {
 		send = func(b []byte) error { _, err := far.WriteToUDP(b, peer); return err }
 	}
 	receiveBuffer(t, to)
-	control(t, from, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT, segmentSize) })
+	control(t, from, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT, datagramSize) })
 	arrived := make(chan error, 1)
 	seen := map[uint32]bool{}
 	go func() { arrived <- receive(to, seen) }()
 	harmed(t, i, lab.Impairment{Loss: 0.04, Reorder: 0.04}, func() {
-		super := make([]byte, segments*segmentSize)
+		super := make([]byte, segments*datagramSize)
 		for n := range uint32(superpackets) {
 			for k := range uint32(segments) {
-				fill(super[k*segmentSize:][:segmentSize], n*segments+k)
+				fill(super[k*datagramSize:][:datagramSize], n*segments+k)
 			}
 			must(t, send(super))
 			// No faster than what a receiver without flow control bears.
@@ -222,7 +230,7 @@ func fill(b []byte, n uint32) {
 
 // receive reads datagrams until the end of data.
 func receive(c *net.UDPConn, seen map[uint32]bool) error {
-	got, want := make([]byte, 2*segmentSize), make([]byte, segmentSize)
+	got, want := make([]byte, 2*datagramSize), make([]byte, datagramSize)
 	for {
 		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			return err
@@ -234,7 +242,7 @@ func receive(c *net.UDPConn, seen map[uint32]bool) error {
 		if bytes.Equal(got[:n], endOfData) {
 			return nil
 		}
-		if n != segmentSize {
+		if n != datagramSize {
 			return fmt.Errorf("a datagram of %d bytes arrived", n)
 		}
 		k := binary.BigEndian.Uint32(got)
