@@ -22,8 +22,9 @@ func newRunCommand() *cobra.Command {
 		Use:   "run [-c FILE]",
 		Short: "Forward packets until SIGTERM or Ctrl-C",
 		Long: `Forwards packets until SIGTERM or Ctrl-C; then it leaves no XDP program, device
-or route behind. With [router.share], SIGTERM leaves the nftables table isthmus, so
-that connections outlive a restart; Ctrl-C (SIGINT) removes that as well. SIGHUP reads the configuration file again: a file with an error
+or route to it behind. So that connections outlive a restart, SIGTERM leaves
+unreachable routes to what was translated, and the nftables table isthmus of
+[router.share]. Ctrl-C (SIGINT) removes these as well. SIGHUP reads the configuration file again: a file with an error
 is reported and changes nothing.
 
 Without -c, the VMs of this host reach the IPv4 Internet by 64:ff9b::/96 and this

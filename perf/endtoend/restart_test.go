@@ -20,7 +20,9 @@ const away = 500 * time.Millisecond
 func TestRestart(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {
-			w := newWorld(t, lab.TopologyConfig{VMs: 2, ChecksumOffload: true, GRO: true})
+			w := newWorld(t, lab.TopologyConfig{VMs: 3, ChecksumOffload: true, GRO: true})
+			w.upstream(w.VMs[2])
+			w.VMs = w.VMs[:2]
 			w.configure(s, "")
 			w.start()
 			l := w.listen(w.Server, "tcp4", servicePort)
@@ -60,6 +62,15 @@ func TestRestart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// upstream makes a host the default router of the hypervisor's IPv6, one that
+// has a NAT64 of its own: it knows nothing of connections through isthmus, and
+// resets those that get there.
+func (w *world) upstream(h *lab.VM) {
+	w.t.Helper()
+	must(w.t, w.Hypervisor.Route("default6", h.Addr6.String(), ""))
+	must(w.t, h.Addr("lo", lab.Translated(lab.ServerAddr4).String()+"/128"))
 }
 
 // trickle sends for longer than isthmus is away, in pieces, and wants them all.

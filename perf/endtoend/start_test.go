@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"aarch64.com/isthmus/perf/lab"
 )
@@ -170,17 +172,41 @@ func (w *world) refused() string {
 	return p.said()
 }
 
-// TestWhatStays: the NAT stays for a next start, and goes for good.
+// backstops are the unreachable routes of the hypervisor.
+func (w *world) backstops() []string {
+	w.t.Helper()
+	nl, err := w.Hypervisor.Netlink()
+	must(w.t, err)
+	defer nl.Close()
+	var found []string
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := nl.RouteListFiltered(family, &netlink.Route{Type: unix.RTN_UNREACHABLE}, netlink.RT_FILTER_TYPE)
+		must(w.t, err)
+		for _, r := range routes {
+			found = append(found, fmt.Sprintf("%s proto %d", r.Dst, r.Protocol))
+		}
+	}
+	return found
+}
+
+// TestWhatStays: the NAT and unreachable routes stay for a next start, and go
+// for good.
 func TestWhatStays(t *testing.T) {
 	w := newWorld(t, lab.TopologyConfig{})
-	check := func(when string, stays bool) {
+	check := func(when string, table, routes bool) {
 		t.Helper()
 		want := []string(nil)
-		if stays {
+		if table {
 			want = []string{"ours"}
 		}
 		if got := w.tables(); !slices.Equal(got, want) {
 			t.Errorf("after %s: %q", when, got)
+		}
+		if want = nil; routes {
+			want = []string{pool4 + " proto 64", "64:ff9b::/96 proto 64"}
+		}
+		if got := w.backstops(); !slices.Equal(got, want) {
+			t.Errorf("after %s: routes %q", when, got)
 		}
 		if w.deviceLeft() {
 			t.Errorf("after %s the device is left", when)
@@ -193,21 +219,29 @@ func TestWhatStays(t *testing.T) {
 	}{{syscall.SIGTERM, true}, {syscall.SIGINT, false}, {syscall.SIGKILL, true}} {
 		w.start()
 		w.stop(tt.signal)
-		check(tt.signal.String(), tt.stays)
+		check(tt.signal.String(), tt.stays, tt.stays)
 	}
 	// A start that fails leaves the table that it finds, and else none.
 	must(t, w.Hypervisor.Route("64:ff9b::/96", "", "vm0"))
 	w.refused()
-	check("a start that failed", true)
+	check("a start that failed", true, true)
 	must(t, w.Hypervisor.DelRoute("64:ff9b::/96", "", "vm0"))
 	w.configure(shared, "keep = false")
 	w.start()
 	w.stop(syscall.SIGTERM)
-	check("SIGTERM without keep", false)
+	check("SIGTERM without keep", false, true)
+	// What an earlier run has left for other prefixes goes.
+	w.configure(setup{}, "")
+	w.start()
+	if got, want := w.backstops(), []string{w.VMs[0].Addr4.String() + "/32 proto 64", "64:ff9b::/96 proto 64"}; !slices.Equal(got, want) {
+		t.Errorf("with a static mapping: %q, want %q", got, want)
+	}
+	w.stop(syscall.SIGINT)
+	check("SIGINT", false, false)
 	w.configure(shared, "")
 	must(t, w.Hypervisor.Route("64:ff9b::/96", "", "vm0"))
 	if said := w.refused(); !strings.Contains(said, "64:ff9b::/96") || !strings.Contains(said, "route") {
 		t.Errorf("it said\n%s", said)
 	}
-	check("a first start that failed", false)
+	check("a first start that failed", false, false)
 }

@@ -143,6 +143,9 @@ func Open(c Config) (r *Router, err error) {
 			return r, fmt.Errorf("port %s: no such interface (see `ip link`; fix [[router.port]] interface)", names[i])
 		}
 	}
+	if err := r.routes.stand(); err != nil {
+		r.log(true, err.Error())
+	}
 	return r, nil
 }
 
@@ -424,9 +427,14 @@ func (r *Router) Stats() Stats {
 	return s
 }
 
-// ForGood makes Close remove what would else stay for the next start, see
-// ShareConfig.Keep.
+// ForGood makes Close remove what would else stay for the next start: the NAT
+// (see ShareConfig.Keep), and unreachable routes to what was translated.
 func (r *Router) ForGood() {
+	r.translateMu.Lock()
+	if r.routes != nil {
+		r.routes.forGood = true
+	}
+	r.translateMu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.share != nil {
@@ -451,7 +459,9 @@ func (r *Router) Close() {
 		r.share = nil
 	}
 	if r.routes != nil {
-		r.routes.close()
+		if err := r.routes.close(); err != nil {
+			r.log(true, err.Error())
+		}
 		r.routes = nil
 	}
 	if r.mirror != nil {

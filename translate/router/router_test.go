@@ -285,7 +285,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range routes {
-				if r.Dst != nil && r.Dst.String() == lab.Pool6.String() {
+				if r.Dst != nil && r.Dst.String() == lab.Pool6.String() && r.Protocol != RouteProtocol {
 					t.Errorf("route left behind: %v", r)
 				}
 			}

@@ -11,11 +11,14 @@ import (
 )
 
 // routes are the kernel's routes to the TUN device: pool6 and the mapped IPv4
-// prefixes. They go with the device.
+// prefixes. They go with the device, and the backstops under them stay.
 type routes struct {
 	handle  *netlink.Handle
 	ifindex int
 	have    map[netip.Prefix]bool
+
+	backstops backstops
+	forGood   bool // close removes the backstops
 }
 
 func openRoutes(ifindex int) (*routes, error) {
@@ -63,7 +66,7 @@ func (r *routes) remove(list []netip.Prefix) (err error) {
 	return err
 }
 
-// keep removes all routes but those to want.
+// keep removes all routes but those to want, and sees to their backstops.
 func (r *routes) keep(want []netip.Prefix) error {
 	wanted := map[netip.Prefix]bool{}
 	for _, p := range want {
@@ -75,7 +78,7 @@ func (r *routes) keep(want []netip.Prefix) error {
 			away = append(away, p)
 		}
 	}
-	return r.remove(away)
+	return errors.Join(r.remove(away), r.backstopTo(r.have))
 }
 
 func explainRoute(p netip.Prefix, err error) error {
@@ -88,4 +91,10 @@ func explainRoute(p netip.Prefix, err error) error {
 	return fmt.Errorf("add the route to %s: %w", p, err)
 }
 
-func (r *routes) close() { r.handle.Close() }
+func (r *routes) close() (err error) {
+	if r.forGood {
+		err = r.backstopTo(nil)
+	}
+	r.handle.Close()
+	return err
+}
