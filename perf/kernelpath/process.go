@@ -47,14 +47,16 @@ func startProcess(h *lab.Host, dir string, cmd *exec.Cmd) (*process, error) {
 
 // stop asks the program to end, and makes it end when it doesn't.
 func (p *process) stop() error {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	// SIGTERM would have isthmus leave routes for its next start, which are in
+	// the way of others.
+	_ = p.cmd.Process.Signal(syscall.SIGINT)
 	select {
 	case <-p.done:
 		return nil
 	case <-time.After(stopTimeout):
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		return fmt.Errorf("%s did not end within %v of SIGTERM and was killed", p.cmd.Path, stopTimeout)
+		return fmt.Errorf("%s did not end within %v of SIGINT and was killed", p.cmd.Path, stopTimeout)
 	}
 }
 
