@@ -3,6 +3,7 @@ package xsk
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -110,30 +111,28 @@ func (p *Program) load(t *Tables, queues int, mac [6]byte, room int) error {
 	shared := &ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{steerMapPool6: t.pool6, steerMapMapped4: t.mapped},
 	}
-	if p.loadFrags(spec, shared) == nil {
+	if p.loadOne(spec, steerFrags, shared) == nil {
 		return nil
 	}
-	return p.loadPlain(spec, shared)
+	return p.loadOne(spec, steerPlain, shared)
 }
 
-func (p *Program) loadFrags(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOptions) error {
-	var objs struct {
-		Prog *ebpf.Program `ebpf:"steer_frags"`
-		steerMaps
-	}
-	err := spec.LoadAndAssign(&objs, opts)
-	p.prog, p.maps = objs.Prog, objs.steerMaps
-	return err
-}
+// The two programs of steer.c, which share their maps.
+const (
+	steerFrags = "steer_frags"
+	steerPlain = "steer"
+)
 
-func (p *Program) loadPlain(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOptions) error {
-	var objs struct {
-		Prog *ebpf.Program `ebpf:"steer"`
-		steerMaps
+func (p *Program) loadOne(spec *ebpf.CollectionSpec, name string, opts *ebpf.CollectionOptions) error {
+	spec = spec.Copy()
+	maps.DeleteFunc(spec.Programs, func(n string, _ *ebpf.ProgramSpec) bool { return n != name })
+	c, err := ebpf.NewCollectionWithOptions(spec, *opts)
+	if err != nil {
+		return err
 	}
-	err := spec.LoadAndAssign(&objs, opts)
-	p.prog, p.maps = objs.Prog, objs.steerMaps
-	return err
+	defer c.Close()
+	p.prog = c.DetachProgram(name)
+	return c.Assign(&p.maps)
 }
 
 func (p *Program) attach(a Attach) error {

@@ -294,7 +294,7 @@ func TestSteerPlain(t *testing.T) {
 	spec.Maps[steerMapPool6].MaxEntries, spec.Maps[steerMapMapped4].MaxEntries = s.t.size, s.t.size
 	frags := s.p.prog
 	t.Cleanup(func() { frags.Close() })
-	if err := s.p.loadPlain(spec, &ebpf.CollectionOptions{
+	if err := s.p.loadOne(spec, steerPlain, &ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{steerMapPool6: s.t.pool6, steerMapMapped4: s.t.mapped},
 	}); err != nil {
 		t.Fatal(err)

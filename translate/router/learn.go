@@ -47,6 +47,7 @@ func (r *Router) runDynamic(ctx context.Context, cancel func()) (wait func()) {
 	var running sync.WaitGroup
 	running.Go(func() { r.dynamic.Keep(ctx, func(err error) { r.log(true, err.Error()) }) })
 	if r.share != nil {
+		running.Go(func() { r.watchHostPorts(ctx, hostPortsInterval) })
 		running.Go(func() {
 			if err := r.share.Run(ctx); err != nil {
 				r.log(true, fmt.Sprintf("limits of connections are not enforced any more: %v", err))

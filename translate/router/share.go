@@ -34,7 +34,7 @@ func (r *Router) planShare() (*nat44.Plan, error) {
 	if len(r.config.Ports) > 0 {
 		return nil, ErrShareWithPorts
 	}
-	local, err := nat44.LocalPorts()
+	host, err := nat44.HostPorts()
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (r *Router) planShare() (*nat44.Plan, error) {
 	if len(addresses) == 0 {
 		addresses = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 0, 8})} // RFC 7600
 	}
-	return nat44.NewPlan(r.config.Dynamic.Pool4, addresses, c.PortsPerVM, local)
+	return nat44.NewPlan(r.config.Dynamic.Pool4, addresses, c.PortsPerVM, host...)
 }
 
 // openShare makes the NAT, for all hosts that have an address.
@@ -67,6 +67,9 @@ func (r *Router) openShare() error {
 		return err
 	}
 	r.share = t
+	if plan, err := r.planShare(); err == nil {
+		r.warnConntrack(plan.Capacity())
+	}
 	if len(r.sharedAddresses()) == 0 {
 		r.log(true, "this host has no IPv4 address on its default route yet; connections of the pool are refused until it has")
 	}

@@ -210,7 +210,7 @@ var language = []section{
 			},
 			{
 				name: "ports_per_vm", typ: "integer, 16 to 16384", def: `256`, example: `1024`, restart: true,
-				doc: "Ports of each host, and ICMP identifiers. Ports below 1024 and those of net.ipv4.ip_local_port_range are the host's own; the rest, divided by this, is how many hosts one address serves.",
+				doc: "Ports of each host, and ICMP identifiers. Ports below 1024 and those of net.ipv4.ip_local_port_range and ip_local_reserved_ports are the host's own; the rest, divided by this, is how many hosts one address serves.",
 				set: func(c *Config, v value) {
 					v.integer(&c.Router.Share.PortsPerVM, nat44.MinPortsPerVM, nat44.MaxPortsPerVM)
 				},

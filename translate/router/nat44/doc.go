@@ -13,8 +13,8 @@
 // can tell the VM without a log of connections (RFC 7422).
 //
 // Slices are arithmetic ([Plan]): the n-th address of the pool has the n-th
-// block of ports. Ports below 1024 and those of net.ipv4.ip_local_port_range
-// are the host's own and in no slice. So slices are the same after a restart,
+// block of ports. Ports below 1024 and those of net.ipv4.ip_local_port_range and
+// ip_local_reserved_ports are the host's own: blocks with one of them are no slices. So slices are the same after a restart,
 // and an address beyond the last slice has none: it is refused and counted.
 //
 //	port  0      1024                32768         60999          65535

@@ -18,7 +18,10 @@ const (
 // counted in (nft_dynset_init). Above, limits would silently not apply.
 const maxSlices = 0xffff
 
-const firstUserPort = 1024 // RFC 6335 section 6: below are the system ports
+const (
+	firstUserPort = 1024 // RFC 6335 section 6: below are the system ports
+	lastPort      = 65535
+)
 
 // Ports is a range of ports, both ends included.
 type Ports struct{ First, Last uint16 }
@@ -43,14 +46,13 @@ type Plan struct {
 	pool      netip.Prefix
 	addresses []netip.Addr
 	size      int   // ports per slice
-	low, high Ports // usable blocks below and above the host's own range, in units of size
-	perAddr   int   // blocks per address
+	blocks    []int // usable blocks of an address, in units of size, ascending
 	capacity  int   // slices altogether
 }
 
-// NewPlan divides the ports of the addresses outside of local, the host's own
-// range (net.ipv4.ip_local_port_range), into slices of size ports each.
-func NewPlan(pool netip.Prefix, addresses []netip.Addr, size int, local Ports) (*Plan, error) {
+// NewPlan divides the ports of the addresses into slices of size ports each. The
+// ranges of host, see HostPorts, are in no slice.
+func NewPlan(pool netip.Prefix, addresses []netip.Addr, size int, host ...Ports) (*Plan, error) {
 	if !pool.IsValid() || !pool.Addr().Is4() || pool != pool.Masked() {
 		return nil, fmt.Errorf("mapped pool %s: an IPv4 prefix without bits behind its length is needed", pool)
 	}
@@ -67,40 +69,26 @@ func NewPlan(pool netip.Prefix, addresses []netip.Addr, size int, local Ports) (
 			return nil, fmt.Errorf("shared address %s: named twice", a)
 		}
 	}
-	if local.First > local.Last {
-		return nil, fmt.Errorf("port range %s of the host: it ends before it begins", local)
+	for _, r := range host {
+		if r.First > r.Last {
+			return nil, fmt.Errorf("port range %s of the host: it ends before it begins", r)
+		}
 	}
 	p := &Plan{pool: pool, addresses: slices.Clone(addresses), size: size}
-	n := 0
-	p.low, n = blocks(firstUserPort, int(local.First)-1, size)
-	p.perAddr = n
-	p.high, n = blocks(max(firstUserPort, int(local.Last)+1), 65535, size)
-	p.perAddr += n
-	if p.perAddr == 0 {
-		return nil, fmt.Errorf("%w: the host's own port range is %s and a slice has %d ports (narrow it, as with `sysctl net.ipv4.ip_local_port_range=\"32768 60999\"`, or give each VM fewer ports)", ErrNoPorts, local, size)
+	for block := (firstUserPort + size - 1) / size; (block+1)*size-1 <= lastPort; block++ {
+		first, last := block*size, (block+1)*size-1
+		if !slices.ContainsFunc(host, func(r Ports) bool { return int(r.First) <= last && int(r.Last) >= first }) {
+			p.blocks = append(p.blocks, block)
+		}
 	}
-	p.capacity = min(p.perAddr*len(addresses), maxSlices)
+	if len(p.blocks) == 0 {
+		return nil, fmt.Errorf("%w: the host's own ports are %s and a slice has %d (narrow them, as with `sysctl net.ipv4.ip_local_port_range=\"32768 60999\"`, or give each VM fewer ports)", ErrNoPorts, HostText(host), size)
+	}
+	p.capacity = min(len(p.blocks)*len(addresses), maxSlices)
 	if bits := 32 - pool.Bits(); bits < 16 {
 		p.capacity = min(p.capacity, 1<<bits)
 	}
 	return p, nil
-}
-
-// blocks are the whole blocks of size ports between first and last, as a range
-// of block numbers, and how many they are. The range is meaningless if n is 0.
-func blocks(first, last, size int) (b Ports, n int) {
-	from, to := (first+size-1)/size, (last+1)/size // to is the first behind
-	if to <= from {
-		return Ports{}, 0
-	}
-	return Ports{uint16(from), uint16(to - 1)}, to - from
-}
-
-func (p *Plan) lowBlocks() int {
-	if p.low == (Ports{}) {
-		return 0
-	}
-	return int(p.low.Last-p.low.First) + 1
 }
 
 // Capacity is the number of slices: the first Capacity addresses of the pool
@@ -117,14 +105,8 @@ func (p *Plan) Slice(mapped netip.Addr) (shared netip.Addr, ports Ports, ok bool
 	if uint64(n) >= uint64(p.capacity) {
 		return netip.Addr{}, Ports{}, false
 	}
-	block := int(n) % p.perAddr
-	if low := p.lowBlocks(); block < low {
-		block += int(p.low.First)
-	} else {
-		block += int(p.high.First) - low
-	}
-	first := block * p.size
-	return p.addresses[int(n)/p.perAddr], Ports{uint16(first), uint16(first + p.size - 1)}, true
+	first := p.blocks[int(n)%len(p.blocks)] * p.size
+	return p.addresses[int(n)/len(p.blocks)], Ports{uint16(first), uint16(first + p.size - 1)}, true
 }
 
 // Owner is the mapped address whose slice has a port of a shared address: the
@@ -134,16 +116,11 @@ func (p *Plan) Owner(shared netip.Addr, port uint16) (mapped netip.Addr, ok bool
 	if i < 0 {
 		return netip.Addr{}, false
 	}
-	block, low := int(port)/p.size, p.lowBlocks()
-	switch {
-	case low > 0 && block >= int(p.low.First) && block <= int(p.low.Last):
-		block -= int(p.low.First)
-	case p.perAddr > low && block >= int(p.high.First) && block <= int(p.high.Last):
-		block += low - int(p.high.First)
-	default:
+	block, ok := slices.BinarySearch(p.blocks, int(port)/p.size)
+	if !ok {
 		return netip.Addr{}, false
 	}
-	n := i*p.perAddr + block
+	n := i*len(p.blocks) + block
 	if n >= p.capacity {
 		return netip.Addr{}, false
 	}

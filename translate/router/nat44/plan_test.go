@@ -117,6 +117,56 @@ func check(t *testing.T, p *Plan, local Ports) {
 	}
 }
 
+// TestPlanAvoids reserved ports: no slice has one of them, and nobody else moves
+// further than by that.
+func TestPlanAvoids(t *testing.T) {
+	p, err := NewPlan(netip.MustParsePrefix("100.64.0.0/16"), addrs("203.0.113.1"), 256,
+		Ports{32768, 60999}, Ports{1300, 1300}, Ports{2047, 2048}, Ports{65535, 65535}, Ports{10, 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Capacity() != 141-4 {
+		t.Errorf("capacity %d", p.Capacity())
+	}
+	for i, want := range []string{"1024-1279", "1536-1791", "2304-2559"} {
+		if _, ports, _ := p.Slice(vm(i)); ports.String() != want {
+			t.Errorf("slice %d is %v, want %s", i, ports, want)
+		}
+	}
+	for _, r := range p.hostPortsTaken(1300, 2047, 2048, 65535) {
+		t.Errorf("port %d is somebody's", r)
+	}
+	check(t, p, Ports{32768, 60999})
+}
+
+func (p *Plan) hostPortsTaken(ports ...uint16) (taken []uint16) {
+	for _, port := range ports {
+		if _, ok := p.Owner(p.addresses[0], port); ok {
+			taken = append(taken, port)
+		}
+	}
+	return taken
+}
+
+func TestParseHostPorts(t *testing.T) {
+	for _, tt := range []struct{ local, reserved, want string }{
+		{"32768\t60999\n", "\n", "32768-60999"},
+		{"1024\t65535\n", "8080,9148,20000-20010\n", "1024-65535, 8080-8080, 9148-9148, 20000-20010"},
+		{"x\n", "\n", "error"},
+		{"1 2\n", "70000\n", "error"},
+		{"1 2\n", "1-\n", "error"},
+	} {
+		list, err := parseHostPorts(tt.local, tt.reserved)
+		got := HostText(list)
+		if err != nil {
+			got = "error"
+		}
+		if got != tt.want {
+			t.Errorf("%q, %q: %s (%v), want %s", tt.local, tt.reserved, got, err, tt.want)
+		}
+	}
+}
+
 func TestPlanErrors(t *testing.T) {
 	one, debian := addrs("203.0.113.1"), Ports{32768, 60999}
 	for _, c := range []struct {
@@ -138,8 +188,8 @@ func TestPlanErrors(t *testing.T) {
 		{"tiny slices", pool, one, 15, debian, "16 to 16384", nil},
 		{"huge slices", pool, one, 16385, debian, "16 to 16384", nil},
 		{"range upside down", pool, one, 256, Ports{2, 1}, "ends before", nil},
-		{"host takes all", pool, one, 256, Ports{1024, 65535}, "narrow it", ErrNoPorts},
-		{"host leaves less than a slice", pool, one, 16384, Ports{16384, 60000}, "narrow it", ErrNoPorts},
+		{"host takes all", pool, one, 256, Ports{1024, 65535}, "narrow them", ErrNoPorts},
+		{"host leaves less than a slice", pool, one, 16384, Ports{16384, 60000}, "narrow them", ErrNoPorts},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := NewPlan(c.pool, c.addresses, c.size, c.local)

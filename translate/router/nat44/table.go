@@ -46,12 +46,12 @@ var (
 
 // Table is the nftables table, and who shares an address by it.
 type Table struct {
-	config Config
-	local  Ports
-	home   netns.NsHandle
-	flows  *conntrack
-	count  *os.File // countFile
-	rules  ruleset
+	config    Config
+	hostPorts []Ports
+	home      netns.NsHandle
+	flows     *conntrack
+	count     *os.File // countFile
+	rules     ruleset
 
 	mu        sync.Mutex // guards what follows
 	plan      *Plan
@@ -79,10 +79,10 @@ func Open(c Config) (t *Table, err error) {
 			t = nil
 		}
 	}()
-	if t.local, err = LocalPorts(); err != nil {
+	if t.hostPorts, err = HostPorts(); err != nil {
 		return t, err
 	}
-	if t.plan, err = NewPlan(c.Pool4, c.Addresses, c.PortsPerVM, t.local); err != nil {
+	if t.plan, err = NewPlan(c.Pool4, c.Addresses, c.PortsPerVM, t.hostPorts...); err != nil {
 		return t, err
 	}
 	if t.home, err = netns.Get(); err != nil {
@@ -117,6 +117,9 @@ func Open(c Config) (t *Table, err error) {
 	}
 	return t, t.forget(outside(t.plan))
 }
+
+// HostPorts are the host's own ports as the slices allow for them.
+func (t *Table) HostPorts() []Ports { return t.hostPorts }
 
 func (c *Config) setDefaults() {
 	c.Addresses, c.Mapped = slices.Clone(c.Addresses), slices.Clone(c.Mapped)
@@ -261,7 +264,7 @@ func (t *Table) Update(addresses []netip.Addr) error {
 	if slices.Equal(addresses, t.plan.addresses) {
 		return nil
 	}
-	plan, err := NewPlan(t.config.Pool4, addresses, t.config.PortsPerVM, t.local)
+	plan, err := NewPlan(t.config.Pool4, addresses, t.config.PortsPerVM, t.hostPorts...)
 	if err != nil {
 		return err
 	}
