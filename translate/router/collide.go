@@ -111,10 +111,11 @@ func (c *collisions) address(a netip.Prefix, index int) {
 	}
 }
 
-// route looks at a route of any table but local.
+// route looks at a route of any table but local, and not at the backstops of an
+// earlier run, which go when they serve nothing.
 func (c *collisions) route(r *netlink.Route) {
 	dst, ok := destination(r)
-	if !ok || r.Table == unix.RT_TABLE_LOCAL || r.LinkIndex == c.own {
+	if !ok || r.Table == unix.RT_TABLE_LOCAL || r.LinkIndex == c.own || r.Protocol == RouteProtocol {
 		return
 	}
 	main := r.Table == unix.RT_TABLE_MAIN || r.Table == unix.RT_TABLE_DEFAULT

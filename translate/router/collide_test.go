@@ -54,6 +54,7 @@ func TestCollisions(t *testing.T) {
 		{name: "a connected network in the pool", claims: pool("100.64.0.0/16"), route: route("100.64.8.0/24", lan, ""), err: "the route to 100.64.8.0/24 leads a part of it elsewhere (dev if3)"},
 		{name: "a routed network in the pool", claims: pool("100.64.0.0/16"), route: route("100.64.8.0/24", lan, "192.0.2.9"), err: "leads a part of it elsewhere (via 192.0.2.9 dev if3)"},
 		{name: "a blackhole in the pool", claims: pool("100.64.0.0/16"), route: route("100.64.8.0/24", 0, "", blackhole), err: "elsewhere (to nowhere)"},
+		{name: "what an earlier run left there", claims: pool("100.64.0.0/16"), route: route("100.64.8.0/24", 0, "", blackhole, func(r *netlink.Route) { r.Protocol = RouteProtocol })},
 		{name: "the pool is routed elsewhere", claims: pool("100.64.0.0/16"), route: route("100.64.0.0/16", lan, "192.0.2.9"), err: "another route to exactly this prefix"},
 		{name: "a blackhole for when isthmus is away", claims: pool("100.64.0.0/16"), route: route("100.64.0.0/16", 0, "", blackhole)},
 		{name: "a larger blackhole", claims: pool("100.64.0.0/16"), route: route("100.64.0.0/10", 0, "", blackhole)},
