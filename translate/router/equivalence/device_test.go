@@ -121,11 +121,13 @@ func hop(p []byte) {
 }
 
 // expected is what translate makes of a packet with a virtio-net header, between
-// two hops of the kernel's.
-func (b *bed) expected(p []byte, h tun.Header) (translate.Verdict, []byte, tun.Header) {
+// two hops of the kernel's, if it routes the packet before and after.
+func (b *pair) expected(p []byte, h tun.Header, routed bool) (translate.Verdict, []byte, tun.Header) {
 	const start = translate.Headroom
 	buf := append(make([]byte, start, start+len(p)), p...)
-	hop(buf[start:])
+	if routed {
+		hop(buf[start:])
+	}
 	var pl translate.Plan
 	v := b.tr.Decide(&pl, buf[start:], translate.Meta{
 		PartialChecksum: h.Flags&tun.FlagNeedsChecksum != 0, SegmentSize: h.SegmentSize,
@@ -137,7 +139,9 @@ func (b *bed) expected(p []byte, h tun.Header) (translate.Verdict, []byte, tun.H
 		return v, nil, h
 	}
 	at, n := b.tr.Rewrite(&pl, b.state, buf, start)
-	hop(buf[at:])
+	if routed {
+		hop(buf[at:])
+	}
 	grown := uint16(pl.OutLen - pl.Len)
 	h.ChecksumStart += grown
 	if ecn := h.SegmentType & tun.SegmentECN; h.SegmentType&^ecn == tun.SegmentTCPv6 {
@@ -147,6 +151,9 @@ func (b *bed) expected(p []byte, h tun.Header) (translate.Verdict, []byte, tun.H
 	}
 	return v, buf[at : at+n], h
 }
+
+// far4virtual are the addresses that virtual machines talk to.
+var far4virtual = []string{"8.8.8.8", "1.0.0.1", "223.255.255.254"}
 
 // virtual makes a packet as a virtual machine gives it: TCP or UDP with a partial
 // checksum, often a superpacket.
@@ -184,7 +191,7 @@ func (r *maker) virtual() ([]byte, tun.Header) {
 			body[13] |= 0x80
 		}
 	}
-	vm, far := hosts[r.IntN(len(hosts))], netip.MustParseAddr(pick(r, "8.8.8.8", "1.0.0.1", "223.255.255.254"))
+	vm, far := hosts[r.IntN(len(hosts))], netip.MustParseAddr(pick(r, far4virtual...))
 	var p []byte
 	if six {
 		head.ChecksumStart = 40
@@ -215,26 +222,39 @@ func (r *maker) virtual() ([]byte, tun.Header) {
 // TestVirtualMachinesPackets: superpackets and partial checksums, through a real
 // device, are what translate makes of them, or are left to user space.
 func TestVirtualMachinesPackets(t *testing.T) {
-	b := newBed(t, false)
-	if tcp, udp := b.dev.Offload(); !tcp || !udp {
-		t.Skip("this kernel has no superpackets for TUN devices")
-	}
+	t.Run("device", func(t *testing.T) {
+		b := newBed(t, false)
+		if tcp, udp := b.dev.Offload(); !tcp || !udp {
+			t.Skip("this kernel has no superpackets for TUN devices")
+		}
+		virtualMachines(t, b.pair, true, b.pass)
+	})
+	t.Run("interface", func(t *testing.T) {
+		w := newWire(t)
+		virtualMachines(t, w.pair, false, w.pass)
+	})
+}
+
+// pass sends a packet in and gives what comes out, or that it fell through.
+type pass func(p []byte, h *tun.Header) (out []byte, hdr tun.Header, fell bool, err error)
+
+func virtualMachines(t *testing.T, pr *pair, routed bool, pass pass) {
 	n := 4000
 	if testing.Short() {
 		n = 400
 	}
 	forwarded := map[uint8]int{}
 	for seed := range n {
-		p, h := (&maker{rand.New(rand.NewPCG(uint64(seed), 768)), b.pair}).virtual()
-		got, hdr, fell, err := b.pass(p, &h)
+		p, h := (&maker{rand.New(rand.NewPCG(uint64(seed), 768)), pr}).virtual()
+		got, hdr, fell, err := pass(p, &h)
 		if err != nil {
 			t.Fatalf("seed %d: %v\n%+v\n%x", seed, err, h, p[:min(60, len(p))])
 		}
-		v, want, wantHdr := b.expected(p, h)
+		v, want, wantHdr := pr.expected(p, h, routed)
 		if fell {
 			if want != nil {
-				c, _ := b.prog.Counters()
-				t.Fatalf("seed %d: translate says %v, and it is plain, but it fell through: %v\n%+v\n%x", seed, v, c[fastpath.AtDevice].Fell, h, p[:min(60, len(p))])
+				c, _ := pr.prog.Counters()
+				t.Fatalf("seed %d: translate says %v, and it is plain, but it fell through: %+v\n%+v\n%x", seed, v, c, h, p[:min(60, len(p))])
 			}
 			continue
 		}

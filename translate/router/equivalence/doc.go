@@ -9,7 +9,10 @@
 // Generated identifications are left out of the comparison, with the header
 // checksum that follows from them; that one is verified instead.
 //
+// All of it is done twice, for the program at the TUN device and for the one at the
+// ingress of an interface, which asks the routing table of a host made for that.
+//
 // There are only tests here. They stand apart from both packages, which don't
 // know each other. A test run has neither superpackets nor partial checksums:
-// those go through a real device in package fastpath's own tests.
+// those go through real devices.
 package equivalence

@@ -36,6 +36,7 @@ type pair struct {
 	prog       *fastpath.Program
 	state      *translate.State
 	serves     [2]bool // directions that the program does not leave to user space
+	ground     *ground // nil: only at the device
 }
 
 // tables is what a router tells the fast path of its configuration, and what
@@ -125,13 +126,16 @@ func (pr *pair) reference(p []byte) (translate.Verdict, []byte) {
 	return v, buf[at : at+n]
 }
 
+// try runs the program, at the device or at an interface.
+type try func(p []byte) ([]byte, fastpath.Reason, error)
+
 // compare tells whether the program forwarded the packet, and an error if it
 // should not have, or not so.
-func (pr *pair) compare(p []byte) (forwarded bool, err error) {
+func (pr *pair) compare(p []byte, try try) (forwarded bool, err error) {
 	if len(p) > longest || len(p) < 20 || p[0]>>4 == 6 && len(p) < 40 {
 		return false, nil // a test run refuses it
 	}
-	got, why, err := pr.prog.Try(p)
+	got, why, err := try(p)
 	if err != nil {
 		return false, err
 	}
@@ -184,29 +188,63 @@ func TestGeneratedPackets(t *testing.T) {
 		n = min(n, 6000)
 	}
 	pairs := configurations(t)
-	forwarded := make([][2]int, len(pairs))
-	secluded(t, func() {
-		for seed := range n {
-			pr := pairs[seed%len(pairs)]
-			p := (&maker{rand.New(rand.NewPCG(uint64(seed), 7915)), pr}).any()
-			ok, err := pr.compare(p)
-			if err != nil {
-				t.Errorf("seed %d, config %+v, MTUs %d, %d: %v", seed, pr.config, pr.mtu4, pr.mtu6, err)
-				return
-			}
-			if ok {
-				forwarded[seed%len(pairs)][direction(p)]++
-			}
-		}
+	t.Run("device", func(t *testing.T) {
+		secluded(t, func() { generated(t, pairs, n, func(pr *pair) (try, [2]bool) { return pr.prog.Try, pr.serves }) })
 	})
-	// If all fell through, nothing was shown.
-	for i, f := range forwarded {
-		t.Logf("config %d: %d from IPv6, %d from IPv4 forwarded", i, f[0], f[1])
-		for d, k := range f {
-			if served := pairs[i].serves[d]; served != (k > 0) {
+	t.Run("interface", func(t *testing.T) {
+		grounds(t, pairs)
+		generated(t, pairs, n, func(pr *pair) (try, [2]bool) {
+			// There is no IPv6 on a link with so small an MTU.
+			return pr.ground.try(pr), [2]bool{pr.serves[0], pr.serves[1] && pr.mtu4 >= 1280}
+		})
+	})
+}
+
+// generated compares n packets, and wants to see some forwarded where they should be.
+func generated(t *testing.T, pairs []*pair, n int, by func(*pair) (try, [2]bool)) {
+	for i, pr := range pairs {
+		try, serves := by(pr)
+		var forwarded [2]int
+		within(t, pr.ground, func() {
+			for seed := i; seed < n; seed += len(pairs) {
+				p := (&maker{rand.New(rand.NewPCG(uint64(seed), 7915)), pr}).any()
+				ok, err := pr.compare(p, try)
+				if err != nil {
+					t.Errorf("seed %d, config %+v, MTUs %d, %d: %v", seed, pr.config, pr.mtu4, pr.mtu6, err)
+					return
+				}
+				if ok {
+					forwarded[direction(p)]++
+				}
+			}
+		})
+		// If all fell through, nothing was shown.
+		t.Logf("config %d: %d from IPv6, %d from IPv4 forwarded", i, forwarded[0], forwarded[1])
+		for d, k := range forwarded {
+			if serves[d] != (k > 0) {
 				t.Errorf("config %d, direction %d: %d packets forwarded", i, d, k)
 			}
 		}
+	}
+}
+
+// grounds gives each pair a ground of its own.
+func grounds(t testing.TB, pairs []*pair) {
+	t.Helper()
+	for _, pr := range pairs {
+		pr.ground = newGround(t, labtest.New(t, "equivalence"), pr)
+	}
+}
+
+// within runs f on a thread in the ground's namespace, if there is one.
+func within(t testing.TB, g *ground, f func()) {
+	t.Helper()
+	if g == nil {
+		f()
+		return
+	}
+	if err := g.Do(func() error { f(); return nil }); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -225,32 +263,45 @@ func TestGoldenPackets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pr := newPair(t, cases[0].Config, cases[0].MTU4, cases[0].MTU6)
-	forwarded, offload, long := 0, 0, 0
-	secluded(t, func() {
-		for i := range cases {
-			c := &cases[i]
-			switch {
-			case c.Meta != (translate.Meta{}):
-				offload++
-				continue
-			case len(c.In) > longest:
-				long++
-				continue
-			}
-			if err := pr.become(c.Config, c.MTU4, c.MTU6); err != nil {
-				t.Errorf("%s: %v", c.Where(), err)
-				continue
-			}
-			ok, err := pr.compare(c.In)
-			if err != nil {
-				t.Errorf("%s: %v", c.Where(), err)
-			}
-			if ok {
-				forwarded++
-			}
-		}
+	t.Run("device", func(t *testing.T) {
+		pr := newPair(t, cases[0].Config, cases[0].MTU4, cases[0].MTU6)
+		secluded(t, func() { goldens(t, cases, pr, pr.prog.Try, func(*golden.Case) error { return nil }) })
 	})
+	t.Run("interface", func(t *testing.T) {
+		pr := newPair(t, cases[0].Config, cases[0].MTU4, cases[0].MTU6)
+		grounds(t, []*pair{pr})
+		within(t, pr.ground, func() {
+			goldens(t, cases, pr, pr.ground.try(pr), func(c *golden.Case) error {
+				return errors.Join(pr.ground.resize(c.MTU4, c.MTU6), pr.ground.lead(c.Config))
+			})
+		})
+	})
+}
+
+func goldens(t *testing.T, cases []golden.Case, pr *pair, try try, prepare func(*golden.Case) error) {
+	forwarded, offload, long := 0, 0, 0
+	for i := range cases {
+		c := &cases[i]
+		switch {
+		case c.Meta != (translate.Meta{}):
+			offload++
+			continue
+		case len(c.In) > longest:
+			long++
+			continue
+		}
+		if err := errors.Join(prepare(c), pr.become(c.Config, c.MTU4, c.MTU6)); err != nil {
+			t.Errorf("%s: %v", c.Where(), err)
+			continue
+		}
+		ok, err := pr.compare(c.In, try)
+		if err != nil {
+			t.Errorf("%s: %v", c.Where(), err)
+		}
+		if ok {
+			forwarded++
+		}
+	}
 	t.Logf("%d packets: %d forwarded; %d with offloads and %d too long for a test run", len(cases), forwarded, offload, long)
 	if forwarded == 0 {
 		t.Error("the program has forwarded none")
@@ -261,6 +312,7 @@ func TestGoldenPackets(t *testing.T) {
 func FuzzEquivalence(f *testing.F) {
 	labtest.Need(f)
 	pairs := configurations(f)
+	grounds(f, pairs)
 	for seed := range uint64(64) {
 		pr := pairs[int(seed)%len(pairs)]
 		f.Add((&maker{rand.New(rand.NewPCG(seed, 4)), pr}).any(), uint8(seed), seed%2 == 0)
@@ -273,11 +325,15 @@ func FuzzEquivalence(f *testing.F) {
 			p = mended(p)
 		}
 		pr := pairs[int(config)%len(pairs)]
-		secluded(t, func() {
-			if _, err := pr.compare(p); err != nil {
-				t.Errorf("config %+v, MTUs %d, %d: %v", pr.config, pr.mtu4, pr.mtu6, err)
+		both := func(try try) func() {
+			return func() {
+				if _, err := pr.compare(p, try); err != nil {
+					t.Errorf("config %+v, MTUs %d, %d: %v", pr.config, pr.mtu4, pr.mtu6, err)
+				}
 			}
-		})
+		}
+		secluded(t, both(pr.prog.Try))
+		within(t, pr.ground, both(pr.ground.try(pr)))
 	})
 }
 
