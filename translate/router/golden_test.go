@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"aarch64.com/isthmus/perf/lab"
@@ -20,8 +23,15 @@ import (
 	"aarch64.com/isthmus/xsk/tun"
 )
 
+// goldenPaths are the ways of TestGolden: paths, and the TUN device with the fast
+// path. lab is what the golden packets call them.
+var goldenPaths = []struct {
+	name, lab  string
+	wire, fast bool
+}{{"wire", "wire", true, false}, {"kernel", "kernel", false, false}, {"fast", "kernel", false, true}}
+
 // TestGolden puts package translate's golden packets through a router: by its
-// AF_XDP ports, and by its TUN device. Select with
+// AF_XDP ports, and by its TUN device, without and with the fast path. Select with
 // -run TestGolden/PATH/MTUS/RFC/SECTION/NAME.
 //
 //	left eth0 ---- vm0 hypervisor wan0 ---- eth0 right
@@ -38,13 +48,14 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	labtest.Need(t)
-	for _, path := range paths {
+	for _, path := range goldenPaths {
 		t.Run(path.name, func(t *testing.T) {
 			ran, left := 0, 0
+			var fast uint64
 			for _, group := range byMTU(cases) {
 				var here []golden.Case
 				for _, c := range group {
-					if c.Lab == "" || strings.HasPrefix(c.Lab, path.name+",") {
+					if c.Lab == "" || strings.HasPrefix(c.Lab, path.lab+",") {
 						here = append(here, c)
 					} else {
 						left++
@@ -57,14 +68,21 @@ func TestGolden(t *testing.T) {
 					var bed *goldenBed // made for the first case that is selected
 					golden.Run(t, here, func(st *testing.T, c *golden.Case) {
 						if bed == nil {
-							bed = newGoldenBed(t, c, path.wire)
+							bed = newGoldenBed(t, c, path.wire, path.fast)
 						}
 						bed.run(st, c)
 						ran++
 					})
+					if bed != nil {
+						s := bed.router.Stats()
+						fast += s.FastPath.Packets()[0] + s.FastPath.Packets()[1]
+					}
 				})
 			}
-			t.Logf("%d cases ran; %d can't be put on this path", ran, left)
+			t.Logf("%d cases ran, %d of them in BPF; %d can't be put on this path", ran, fast, left)
+			if path.fast && ran > 100 && fast == 0 {
+				t.Error("the fast path has translated nothing")
+			}
 		})
 	}
 }
@@ -102,7 +120,7 @@ const (
 	goldenAddr4, goldenPeer4 = "203.0.113.1", "203.0.113.2"           // the hypervisor, right
 )
 
-func newGoldenBed(t *testing.T, c *golden.Case, wire bool) *goldenBed {
+func newGoldenBed(t *testing.T, c *golden.Case, wire, fast bool) *goldenBed {
 	t.Helper()
 	must := func(err error) {
 		if err != nil {
@@ -146,7 +164,15 @@ func newGoldenBed(t *testing.T, c *golden.Case, wire bool) *goldenBed {
 	if wire {
 		config.Ports = []PortConfig{{Interface: "vm0"}, {Interface: "wan0"}}
 	}
+	config.FastPath = fast
 	must(hypervisor.Do(func() (err error) { bed.router, err = Open(config); return err }))
+	if fast {
+		// The program asks whether what it makes would be forwarded. So that
+		// nothing is, all ends where the tap has seen it.
+		must(hypervisor.Do(func() error { return dropAll(t, DefaultKernelInterface) }))
+		must(hypervisor.Sysctl("net.ipv4.ip_forward", "1"))
+		must(hypervisor.Sysctl("net.ipv6.conf.all.forwarding", "1"))
+	}
 	bed.config = c.Config
 	bed.tun = openTap(t, hypervisor, DefaultKernelInterface, nil, nil)
 	bed.taps = []*tap{bed.left, bed.right, bed.tun}
@@ -163,6 +189,35 @@ func newGoldenBed(t *testing.T, c *golden.Case, wire bool) *goldenBed {
 	return bed
 }
 
+// dropAll drops what comes in by an interface, after packet sockets have had it.
+func dropAll(t *testing.T, ifname string) error {
+	link, err := netlink.LinkByName(ifname)
+	if err != nil {
+		return err
+	}
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, int32(netlink.TC_ACT_SHOT)), asm.Return()},
+	})
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { prog.Close() })
+	index := link.Attrs().Index
+	err = netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}})
+	if err != nil && !errors.Is(err, unix.EEXIST) { // where the fast path has no TCX
+		return err
+	}
+	return netlink.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Handle: 1, Priority: 1,
+		},
+		Fd: prog.FD(), Name: "drop", DirectAction: true,
+	})
+}
+
 // run puts one case's packet in and compares what comes out.
 func (b *goldenBed) run(t *testing.T, c *golden.Case) {
 	if !reflect.DeepEqual(c.Config, b.config) {
@@ -176,7 +231,9 @@ func (b *goldenBed) run(t *testing.T, c *golden.Case) {
 			t.Errorf("left over from the case before: %x", p)
 		}
 	}
-	before, reasons := totals(b.router.Stats())
+	stats := b.router.Stats()
+	before := stats.Verdicts()
+	_, reasons := totals(stats)
 	from := b.tun
 	if b.wire {
 		from = map[bool]*tap{true: b.left, false: b.right}[c.In[0]>>4 == 6]
@@ -187,8 +244,8 @@ func (b *goldenBed) run(t *testing.T, c *golden.Case) {
 	// that comes of it is on its way.
 	var moved []string
 	for deadline := time.Now().Add(2 * time.Second); len(moved) == 0 && time.Now().Before(deadline); {
-		var after [2][translate.NumVerdicts]uint64
-		after, _ = totals(b.router.Stats())
+		stats := b.router.Stats()
+		after := stats.Verdicts()
 		for d := range after {
 			for v := range after[d] {
 				for range after[d][v] - before[d][v] {
