@@ -57,6 +57,8 @@ func configurations(t testing.TB) []*pair {
 		newPair(t, translate.Config{Pool6: network, EAM: hosts, Local6: addrs("2001:db8:64::808:808")}, 1280, 1500),
 		newPair(t, translate.Config{Pool6: prefixes("2001:db8:64::/64", "64:ff9b::/96"), EAM: hosts}, 1500, 1500),
 		newPair(t, translate.Config{EAM: hosts}, 1500, 1500),
+		newPair(t, translate.Config{Pool6: known, EAM: hosts, VMPrefixes: prefixes("2001:db8:a::/64")}, 1500, 1500),
+		newPair(t, translate.Config{Pool6: known, EAM: hosts, MSSClamp: translate.MSSClamp{Max: 1200}}, 1500, 1500),
 	}
 	// A destination that is a mapping and under the pool at once, or the
 	// host's own; a pool of another length, or none.
