@@ -177,7 +177,7 @@ func masked(p []byte) ([]byte, error) {
 // nearly. ISTHMUS_EQUIVALENCE=1000000 makes it a million.
 func TestGeneratedPackets(t *testing.T) {
 	labtest.Need(t)
-	n := 60000
+	n := 40000
 	if s := os.Getenv(countEnv); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {
@@ -312,7 +312,7 @@ func goldens(t *testing.T, cases []golden.Case, pr *pair, try try, prepare func(
 func FuzzEquivalence(f *testing.F) {
 	labtest.Need(f)
 	pairs := configurations(f)
-	grounds(f, pairs)
+	grounds(f, pairs[:2]) // one takes as long as thousands of packets
 	for seed := range uint64(64) {
 		pr := pairs[int(seed)%len(pairs)]
 		f.Add((&maker{rand.New(rand.NewPCG(seed, 4)), pr}).any(), uint8(seed), seed%2 == 0)
@@ -333,7 +333,9 @@ func FuzzEquivalence(f *testing.F) {
 			}
 		}
 		secluded(t, both(pr.prog.Try))
-		within(t, pr.ground, both(pr.ground.try(pr)))
+		if pr.ground != nil {
+			within(t, pr.ground, both(pr.ground.try(pr)))
+		}
 	})
 }
 
