@@ -1,0 +1,147 @@
+package jump
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+)
+
+// sshPort is the only port that is reached.
+const sshPort = 22
+
+var errPayload = errors.New("malformed request")
+
+// parseTarget reads what a client sends with a channel of type direct-tcpip
+// (RFC 4254 section 7.2): host and port to connect to, then where the client
+// says that the connection comes from, which nobody uses.
+func parseTarget(payload []byte) (host string, port uint32, err error) {
+	name, rest, ok := cutString(payload)
+	if !ok || len(rest) < 4 {
+		return "", 0, errPayload
+	}
+	port, rest = binary.BigEndian.Uint32(rest), rest[4:]
+	if _, rest, ok = cutString(rest); !ok || len(rest) != 4 {
+		return "", 0, errPayload
+	}
+	return string(name), port, nil
+}
+
+// cutString takes a string off the front of b (RFC 4251 section 5). The length
+// in front of it is a client's word, so it is compared before it is used.
+func cutString(b []byte) (s, rest []byte, ok bool) {
+	if len(b) < 4 {
+		return nil, nil, false
+	}
+	n, b := binary.BigEndian.Uint32(b), b[4:]
+	if uint64(n) > uint64(len(b)) {
+		return nil, nil, false
+	}
+	return b[:n], b[n:], true
+}
+
+// denied are addresses that are no VM's, whatever the prefixes say.
+var denied = []struct {
+	prefix netip.Prefix
+	what   string
+}{
+	{netip.MustParsePrefix("::/96"), "a special address"},        // ::, ::1, RFC 4291 2.5.5.1
+	{netip.MustParsePrefix("64:ff9b::/96"), "an IPv4 address"},   // RFC 6052
+	{netip.MustParsePrefix("64:ff9b:1::/48"), "an IPv4 address"}, // RFC 8215
+	{netip.MustParsePrefix("2002::/16"), "an IPv4 address"},      // RFC 3056
+	{netip.MustParsePrefix("fe80::/10"), "a link-local address"},
+	{netip.MustParsePrefix("ff00::/8"), "a multicast address"},
+}
+
+// policy says what may be reached. The answers are for the client's eyes, and
+// the same for all that nobody may reach, so that they map no network.
+type policy struct {
+	vms, optOut []netip.Prefix
+	own         ownAddresses
+}
+
+// A refusal is an answer to a channel that is not opened.
+type refusal struct {
+	end  End
+	text string
+}
+
+func refuse(end End, format string, args ...any) *refusal {
+	return &refusal{end: end, text: fmt.Sprintf(format, args...)}
+}
+
+// allow gives the address for a host and port from a client, exactly as it is to
+// be dialled, or why not. Names are never looked up: what is checked here and
+// what is dialled can't differ.
+func (p *policy) allow(host string, port uint32) (netip.Addr, *refusal) {
+	literal := host
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		literal = host[1 : len(host)-1]
+	}
+	a, err := netip.ParseAddr(literal)
+	switch {
+	case err != nil:
+		return a, refuse(RefusedTarget, "give the VM's IPv6 address, not a name")
+	case a.Is4(), a.Is4In6():
+		return a, refuse(RefusedTarget, "VMs have IPv6 addresses only")
+	case a.Zone() != "":
+		return a, refuse(RefusedTarget, "no zone is possible here")
+	case port != sshPort:
+		return a, refuse(RefusedPort, "only port %d of VMs is reached", sshPort)
+	}
+	for i := range denied {
+		if denied[i].prefix.Contains(a) {
+			return a, refuse(RefusedTarget, "%s is no VM's", denied[i].what)
+		}
+	}
+	if !contains(p.vms, a) || p.own.have(a) {
+		return a, refuse(RefusedTarget, "no address of a VM")
+	}
+	if contains(p.optOut, a) {
+		return a, refuse(RefusedOptOut, "this VM does not want to be reached through the jump server")
+	}
+	return a, nil
+}
+
+func contains(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// ownAddresses are those of this host, which may lie inside a VM prefix.
+type ownAddresses struct {
+	mu   sync.Mutex
+	at   time.Time
+	list map[netip.Addr]bool
+}
+
+// ownAge is how old the list may be: asking the kernel for it takes
+// milliseconds on a host with a thousand interfaces.
+const ownAge = 2 * time.Second
+
+// have tells whether a is the host's own. While the kernel can't say, all are.
+func (o *ownAddresses) have(a netip.Addr) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.list == nil || time.Since(o.at) > ownAge {
+		addresses, err := net.InterfaceAddrs()
+		if err != nil {
+			return true
+		}
+		o.list, o.at = map[netip.Addr]bool{}, time.Now()
+		for _, x := range addresses {
+			if p, err := netip.ParsePrefix(x.String()); err == nil {
+				o.list[p.Addr()] = true
+			}
+		}
+	}
+	return o.list[a]
+}

@@ -1,0 +1,126 @@
+package jump
+
+import (
+	"net/netip"
+	"time"
+)
+
+// End is how a channel, or the wish for one, came to its end.
+type End uint8
+
+// What may become of a channel. The zero value is no end.
+const (
+	Running        End = iota
+	Finished           // both sides closed
+	ClientGone         // the client's connection broke
+	VMGone             // the VM's connection broke
+	Stalled            // a side took nothing, or the client's backlog was too large
+	Idled              // no byte for too long
+	Killed             // an operator ended it
+	Drained            // the server stopped
+	DialFailed         // the VM does not answer, or refuses
+	RefusedRequest     // malformed
+	RefusedTarget      // no VM's address
+	RefusedPort        // not port 22
+	RefusedOptOut      // the VM's owner does not want it
+	RefusedRate        // too many in too short a time
+	RefusedCount       // too many at once
+	RefusedType        // a kind of channel that this server does not have
+	Help               // a shell, command or subsystem: told what to do instead
+	ends
+)
+
+var endNames = [ends]string{
+	"running", "finished", "client_gone", "vm_gone", "stalled", "idle", "killed", "drained", "dial_failed",
+	"refused_request", "refused_target", "refused_port", "refused_opt_out", "refused_rate", "refused_count", "refused_type", "help",
+}
+
+// String is the word that logs and metrics use.
+func (e End) String() string { return endNames[e] }
+
+// Ends are all that a channel can come to.
+func Ends() []End {
+	list := make([]End, 0, ends-1)
+	for e := Running + 1; e < ends; e++ {
+		list = append(list, e)
+	}
+	return list
+}
+
+// Refused tells whether the channel was never opened.
+func (e End) Refused() bool { return e >= DialFailed && e != Help }
+
+// Login is what became of a connection on its way to being let in.
+type Login uint8
+
+// What may become of a connection.
+const (
+	LoggedIn      Login = iota
+	LoginFailed         // broken handshake, no common algorithm, wrong user, key or token
+	LoginTimeout        // too slow
+	LoginGone           // the client went away
+	LoginDropped        // too many that had not logged in, or connections in all
+	LoginSource         // too many from this source
+	LoginPenalty        // the source has misbehaved
+	LoginNoHeader       // a load balancer sent no PROXY header
+	logins
+)
+
+var loginNames = [logins]string{"ok", "failed", "timeout", "gone", "dropped", "source_full", "penalty", "no_proxy_header"}
+
+// String is the word that logs and metrics use.
+func (l Login) String() string { return loginNames[l] }
+
+// Logins are all that a connection can come to.
+func Logins() []Login {
+	list := make([]Login, logins)
+	for i := range list {
+		list[i] = Login(i)
+	}
+	return list
+}
+
+// Record is one channel, for the audit log.
+type Record struct {
+	Session uint64         // of the connection, since the server started
+	Source  netip.AddrPort // the client
+	Version string         // what the client calls itself, its own words
+	Who     string         // key or token that let it in; "" for everybody
+	Target  string         // as asked for, the client's own words
+	Dialled netip.Addr     // the VM; invalid if it did not come to that
+	Start   time.Time
+	Took    time.Duration
+	Dial    time.Duration // until the VM answered
+	Up      uint64        // bytes from the client to the VM
+	Down    uint64        // bytes from the VM to the client
+	End     End
+}
+
+// Session is a connection that is open, for `isthmus status`.
+type Session struct {
+	ID       uint64         `json:"id"`
+	Source   netip.AddrPort `json:"source"`
+	Version  string         `json:"version"`
+	Who      string         `json:"who,omitempty"`
+	Start    time.Time      `json:"start"`
+	Channels []Channel      `json:"channels"`
+}
+
+// Channel is a relay that is open.
+type Channel struct {
+	Target netip.Addr `json:"target"`
+	Start  time.Time  `json:"start"`
+	Up     uint64     `json:"up"`
+	Down   uint64     `json:"down"`
+}
+
+// Stats are sums since the server started, and what is open now.
+type Stats struct {
+	Logins      [logins]uint64
+	Channels    [ends]uint64
+	Up, Down    uint64 // bytes of channels
+	Connections int    // open, logged in
+	Handshakes  int    // open, not logged in
+	Open        int    // channels
+	Sources     int    // that are remembered
+}

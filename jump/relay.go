@@ -1,0 +1,186 @@
+package jump
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
+)
+
+// Buffers are as large as an SSH packet's payload. They are taken when there is
+// something to read and given back when there is not: an idle session has none.
+const bufferSize = 32 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// keystrokes is enough for what people type. While a client sends no more at a
+// time, its channel is read without a large buffer.
+const keystrokes = 512
+
+// relay is a channel and the TCP connection to its VM. Each direction ends by
+// itself when its sender has closed, so that half-closed connections work.
+type relay struct {
+	wire    *wire
+	channel ssh.Channel
+	vm      *net.TCPConn
+	stall   time.Duration
+
+	up, down atomic.Uint64
+	last     atomic.Int64 // when a byte moved, UnixNano
+
+	once sync.Once
+	end  End
+}
+
+// run relays until both directions have ended.
+func (r *relay) run() {
+	r.last.Store(time.Now().UnixNano())
+	var running sync.WaitGroup
+	running.Go(r.toVM)
+	r.toClient()
+	running.Wait()
+	r.close(Finished)
+}
+
+// close ends both directions at once. The first reason is the one that counts.
+func (r *relay) close(end End) {
+	r.once.Do(func() {
+		r.end = end
+		r.vm.Close()
+		r.channel.Close()
+	})
+}
+
+func (r *relay) moved(direction *atomic.Uint64, n int) {
+	direction.Add(uint64(n))
+	r.last.Store(time.Now().UnixNano())
+}
+
+// idle is how long no byte has moved.
+func (r *relay) idle() time.Duration { return time.Since(time.Unix(0, r.last.Load())) }
+
+// toVM carries what the client sends.
+func (r *relay) toVM() {
+	var small [keystrokes]byte
+	for {
+		n, err := r.channel.Read(small[:])
+		r.wire.take(n)
+		if n > 0 && !r.writeVM(small[:n]) {
+			return
+		}
+		if n == keystrokes && err == nil {
+			err = r.bulk()
+		}
+		if err != nil {
+			break
+		}
+	}
+	// The channel's reader can't tell the client's EOF from its going away;
+	// the connection's owner can, and closes with that reason.
+	if err := r.vm.CloseWrite(); err != nil {
+		r.close(VMGone)
+	}
+}
+
+// bulk reads with a large buffer for as long as the client fills small ones.
+func (r *relay) bulk() error {
+	b := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(b)
+	for {
+		n, err := r.channel.Read(b[:])
+		r.wire.take(n)
+		if n > 0 && !r.writeVM(b[:n]) {
+			return io.ErrClosedPipe
+		}
+		if err != nil || n < keystrokes {
+			return err
+		}
+	}
+}
+
+// writeVM hands over to the VM, which may take its time up to the stall timeout.
+func (r *relay) writeVM(p []byte) bool {
+	r.wire.waiting.Add(1)
+	defer r.wire.waiting.Add(-1)
+	if err := r.vm.SetWriteDeadline(time.Now().Add(r.stall)); err != nil {
+		r.close(VMGone)
+		return false
+	}
+	if _, err := r.vm.Write(p); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			r.close(Stalled)
+		} else {
+			r.close(VMGone)
+		}
+		return false
+	}
+	r.moved(&r.up, len(p))
+	return true
+}
+
+// toClient carries what the VM sends.
+func (r *relay) toClient() {
+	raw, err := r.vm.SyscallConn()
+	if err != nil {
+		r.close(VMGone)
+		return
+	}
+	for {
+		b, n, err := readable(raw)
+		if n > 0 {
+			_, werr := r.channel.Write(b[:n])
+			buffers.Put(b)
+			if werr != nil {
+				// The connection's owner knows more; if it is still there,
+				// the client has closed this channel.
+				r.close(ClientGone)
+				return
+			}
+			r.moved(&r.down, n)
+			continue
+		}
+		if err != nil {
+			r.close(VMGone)
+			return
+		}
+		if err := r.channel.CloseWrite(); err != nil {
+			r.close(ClientGone)
+		}
+		return
+	}
+}
+
+// rawReader is the part of a syscall.RawConn that reading needs.
+type rawReader interface {
+	Read(func(fd uintptr) (done bool)) error
+}
+
+// readable waits for data and takes a buffer only then. The buffer is the
+// caller's if n > 0; n == 0 without an error is the end.
+func readable(raw rawReader) (b *[bufferSize]byte, n int, err error) {
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		b = buffers.Get().(*[bufferSize]byte)
+		for {
+			n, failed = unix.Read(int(fd), b[:])
+			if failed != unix.EINTR {
+				break
+			}
+		}
+		if n > 0 {
+			return true
+		}
+		buffers.Put(b)
+		return failed != unix.EAGAIN
+	})
+	if err == nil {
+		err = failed
+	}
+	return b, max(n, 0), err
+}

@@ -1,0 +1,373 @@
+package jump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
+)
+
+// Server is a jump server. Its methods may be called from many goroutines.
+type Server struct {
+	config    Config
+	hostKeys  []ssh.AlgorithmSigner
+	policy    policy
+	admission *admission
+	slots     chan struct{} // handshakes that are worked on
+
+	logins   [logins]atomic.Uint64
+	channels [ends]atomic.Uint64
+	up, down atomic.Uint64 // of channels that have ended
+
+	serving sync.WaitGroup // connections
+	nextID  atomic.Uint64
+
+	mu        sync.Mutex
+	listeners map[net.Listener]bool
+	conns     map[*conn]bool // that have logged in
+	raw       map[net.Conn]bool
+	stopping  bool
+}
+
+// New makes a server. The error says what the configuration lacks.
+func New(c Config) (*Server, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	c.Limits.setDefaults()
+	c.Timeouts.setDefaults()
+	if c.User == "" {
+		c.User = DefaultUser
+	}
+	s := &Server{
+		config: c, policy: policy{vms: c.VMPrefixes, optOut: c.OptOut},
+		slots:     make(chan struct{}, c.Limits.Handshakes),
+		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, raw: map[net.Conn]bool{},
+	}
+	s.admission = newAdmission(&s.config.Limits)
+	for _, k := range c.HostKeys {
+		a, ok := k.(ssh.AlgorithmSigner)
+		if !ok {
+			return nil, fmt.Errorf("host key of type %s can't choose its algorithm", k.PublicKey().Type())
+		}
+		s.hostKeys = append(s.hostKeys, a)
+	}
+	return s, nil
+}
+
+// Listen opens a TCP listener that another process may already have, so that a
+// new server can take over while an old one drains.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		}); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	// Keepalives are the SSH layer's: they prove more than a TCP stack that
+	// is still there.
+	lc.KeepAlive = -1
+	l, err := lc.Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return nil, fmt.Errorf("listen on %s: another program has this port, perhaps this host's sshd (see `ss -lntp`; change listen in [jump], or Port in sshd_config)", address)
+	case errors.Is(err, unix.EACCES):
+		return nil, fmt.Errorf("listen on %s: %w (the capability CAP_NET_BIND_SERVICE is missing)", address, err)
+	case err != nil:
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return l, nil
+}
+
+// acceptPause is how long accepting rests when it fails, as it does without file
+// descriptors.
+const acceptPause = 50 * time.Millisecond
+
+// Serve accepts connections until the listener is closed, as [Server.Shutdown]
+// does; then it returns nil.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		l.Close()
+		return nil
+	}
+	s.listeners[l] = true
+	s.mu.Unlock()
+	for complained := false; ; {
+		c, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			// Told once per outage.
+			if !complained {
+				s.log(true, fmt.Sprintf("jump: accept on %s: %v", l.Addr(), err))
+			}
+			complained = true
+			time.Sleep(acceptPause)
+			continue
+		}
+		complained = false
+		if !s.begin(c) {
+			c.Close()
+			continue
+		}
+		go func() {
+			defer s.done(c)
+			s.handle(c)
+		}()
+	}
+}
+
+// begin counts a connection that is worked on from now on.
+func (s *Server) begin(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return false
+	}
+	s.raw[c] = true
+	s.serving.Add(1)
+	return true
+}
+
+func (s *Server) done(c net.Conn) {
+	c.Close()
+	s.mu.Lock()
+	delete(s.raw, c)
+	s.mu.Unlock()
+	s.serving.Done()
+}
+
+// handle serves one connection to its end.
+func (s *Server) handle(c net.Conn) {
+	deadline := time.Now().Add(s.config.Timeouts.Login)
+	c, from, err := s.unwrap(c, deadline)
+	if err != nil {
+		s.logins[LoginNoHeader].Add(1)
+		return
+	}
+	if verdict := s.admission.enter(from.Addr()); verdict != LoggedIn {
+		s.logins[verdict].Add(1)
+		if verdict == LoginPenalty || verdict == LoginSource {
+			// Clients show lines before the version with -v (RFC 4253 4.2).
+			_ = c.SetWriteDeadline(deadline)
+			_, _ = fmt.Fprintf(c, "Not now: %s. Try again later.\r\n", sorry[verdict])
+		}
+		return
+	}
+	w := newWire(c)
+	logged, verdict := s.login(w, deadline)
+	s.logins[verdict].Add(1)
+	if logged == nil {
+		if verdict == LoginFailed || verdict == LoginTimeout {
+			s.admission.penalize(from.Addr(), penaltyLogin)
+		}
+		s.admission.leave(from.Addr(), false)
+		return
+	}
+	s.admission.welcomed()
+	defer s.admission.leave(from.Addr(), true)
+	s.serve(w, from, logged)
+}
+
+var sorry = map[Login]string{
+	LoginPenalty: "too many failures from your address",
+	LoginSource:  "too many connections from your address",
+}
+
+// unwrap takes the PROXY header off connections from load balancers.
+func (s *Server) unwrap(c net.Conn, deadline time.Time) (net.Conn, netip.AddrPort, error) {
+	from := addrPort(c.RemoteAddr())
+	if !contains(s.config.ProxyFrom, from.Addr()) {
+		return c, from, nil
+	}
+	p := proxyproto.NewConn(c, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(time.Until(deadline)))
+	// RemoteAddr would read the header, too, but keep what went wrong to itself.
+	if p.ProxyHeader() == nil {
+		return c, from, errors.New("no PROXY header")
+	}
+	return p, addrPort(p.RemoteAddr()), nil
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
+
+// loggedIn is what the SSH library gives for a client that is let in.
+type loggedIn struct {
+	conn     *ssh.ServerConn
+	channels <-chan ssh.NewChannel
+	requests <-chan *ssh.Request
+}
+
+// login does the handshake, one of a few at a time.
+func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
+	if err := w.SetDeadline(deadline); err != nil {
+		return nil, LoginGone
+	}
+	timeout := time.NewTimer(time.Until(deadline))
+	defer timeout.Stop()
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-timeout.C:
+		return nil, LoginTimeout
+	}
+	conn, channels, requests, err := ssh.NewServerConn(w, s.serverConfig(w))
+	if err != nil {
+		return nil, whyNot(err, deadline)
+	}
+	if err := w.SetDeadline(time.Time{}); err != nil {
+		return nil, LoginGone
+	}
+	w.stall = s.config.Timeouts.Stall
+	return &loggedIn{conn, channels, requests}, LoggedIn
+}
+
+func whyNot(err error, deadline time.Time) Login {
+	var network net.Error
+	switch {
+	case time.Now().After(deadline), errors.As(err, &network) && network.Timeout():
+		return LoginTimeout
+	case closed(err):
+		return LoginGone
+	}
+	return LoginFailed
+}
+
+// sweepEvery is how often connections are looked at for what has timed out.
+const sweepEvery = time.Second
+
+// Watch ends what has timed out, until ctx ends.
+func (s *Server) Watch(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			for _, c := range s.open() {
+				c.watch()
+			}
+			s.admission.sweep()
+		}
+	}
+}
+
+// open are the connections that have logged in.
+func (s *Server) open() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Shutdown stops listening at once and waits for the connections to end by
+// themselves. When ctx ends it closes those that are left.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	s.stopping = true
+	for l := range s.listeners {
+		l.Close()
+	}
+	clear(s.listeners)
+	s.mu.Unlock()
+
+	finished := make(chan struct{})
+	go func() { s.serving.Wait(); close(finished) }()
+	select {
+	case <-finished:
+		return
+	case <-ctx.Done():
+	}
+	for _, c := range s.open() {
+		c.end(Drained)
+	}
+	s.mu.Lock()
+	for c := range s.raw {
+		c.Close()
+	}
+	s.mu.Unlock()
+	<-finished
+}
+
+// Sessions are the connections that have logged in, in order of their numbers.
+func (s *Server) Sessions() []Session {
+	var list []Session
+	for _, c := range s.open() {
+		list = append(list, c.session())
+	}
+	slices.SortFunc(list, func(a, b Session) int { return int(int64(a.ID) - int64(b.ID)) })
+	return list
+}
+
+// End closes the session of this number. It tells whether there was one.
+func (s *Server) End(id uint64) bool {
+	for _, c := range s.open() {
+		if c.id == id {
+			c.end(Killed)
+			return true
+		}
+	}
+	return false
+}
+
+// Stats copies all counters.
+func (s *Server) Stats() Stats {
+	var t Stats
+	for i := range s.logins {
+		t.Logins[i] = s.logins[i].Load()
+	}
+	for i := range s.channels {
+		t.Channels[i] = s.channels[i].Load()
+	}
+	// A channel that ends meanwhile is counted twice or not at all, by its
+	// last bytes: first those that are still open.
+	for _, c := range s.open() {
+		up, down := c.bytes()
+		t.Up += up
+		t.Down += down
+	}
+	t.Up += s.up.Load()
+	t.Down += s.down.Load()
+	t.Connections, t.Handshakes, t.Open, t.Sources = s.admission.counts()
+	return t
+}
+
+func (s *Server) log(warn bool, message string) {
+	if s.config.Log != nil {
+		s.config.Log(warn, message)
+	}
+}
+
+// host is this server's name for texts.
+func (s *Server) host(w net.Conn) string {
+	if s.config.Host != "" {
+		return s.config.Host
+	}
+	return addrPort(w.LocalAddr()).Addr().String()
+}

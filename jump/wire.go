@@ -1,0 +1,122 @@
+package jump
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// errBacklog ends a connection whose client sends more than its channels take.
+var errBacklog = errors.New("more unread data than a connection may have")
+
+// backlogMax bounds the bytes that a client has sent and no VM has taken, while
+// one takes nothing. Flow control alone would let a client leave two million
+// packets of one byte each, at about a hundred bytes of memory per packet.
+const (
+	backlogMax = 8 << 20
+	// windowSize is what flow control allows each channel to be ahead by.
+	windowSize = 2 << 20
+	// overhead is more than any packet has on the wire besides its payload:
+	// length, padding, message number, channel, authentication tag.
+	overhead = 64
+)
+
+// wire is a client's TCP connection as the SSH transport sees it. It keeps the
+// byte-wise reading of the version line from being a system call each, and
+// counts, so that the connection can be watched from outside.
+type wire struct {
+	net.Conn
+	stall time.Duration // for a write; 0 while logging in, which has a deadline
+
+	first []byte // read ahead for those who ask for single bytes
+
+	read    atomic.Uint64 // bytes
+	written atomic.Uint64
+	last    atomic.Int64 // when something came from the client, UnixNano
+
+	// What channels took of what was read, as payload and as number of reads,
+	// and how many relays wait for a VM at the moment.
+	taken    atomic.Uint64
+	takes    atomic.Uint64
+	waiting  atomic.Int32
+	channels atomic.Int32
+	// mark is the backlog estimate's zero: moved up whenever nobody waits.
+	mark atomic.Int64
+}
+
+func newWire(c net.Conn) *wire {
+	w := &wire{Conn: c}
+	w.last.Store(time.Now().UnixNano())
+	return w
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if len(w.first) > 0 {
+		n := copy(p, w.first)
+		if w.first = w.first[n:]; len(w.first) == 0 {
+			w.first = nil
+		}
+		return n, nil
+	}
+	// The SSH library reads the version line byte by byte, and all else
+	// through a buffer.
+	if len(p) == 1 {
+		b := make([]byte, 256)
+		n, err := w.receive(b)
+		if n == 0 {
+			return 0, err
+		}
+		p[0] = b[0]
+		w.first = b[1:n]
+		return 1, nil
+	}
+	if w.excess() > backlogMax+windowSize*int64(w.channels.Load()) {
+		return 0, errBacklog
+	}
+	return w.receive(p)
+}
+
+func (w *wire) receive(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if n > 0 {
+		w.read.Add(uint64(n))
+		w.last.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// excess estimates how many bytes from the wire no channel has taken. It is only
+// meant while a relay waits for its VM: otherwise nothing is kept for long.
+func (w *wire) excess() int64 {
+	balance := w.balance()
+	if w.waiting.Load() == 0 {
+		w.mark.Store(balance)
+		return 0
+	}
+	return balance - w.mark.Load()
+}
+
+func (w *wire) balance() int64 {
+	return int64(w.read.Load()) - int64(w.taken.Load()) - overhead*int64(w.takes.Load())
+}
+
+// take notes that a channel has taken n bytes of payload.
+func (w *wire) take(n int) {
+	w.taken.Add(uint64(n))
+	w.takes.Add(1)
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if w.stall > 0 {
+		if err := w.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
+			return 0, err
+		}
+	}
+	n, err := w.Conn.Write(p)
+	w.written.Add(uint64(n))
+	return n, err
+}
+
+// silent is how long nothing has come from the client.
+func (w *wire) silent() time.Duration { return time.Since(time.Unix(0, w.last.Load())) }
