@@ -26,10 +26,11 @@ type conn struct {
 	start  time.Time
 
 	refusals atomic.Int32
-	ending   atomic.Uint32 // End that the server chose; Running: none
-	asking   atomic.Bool   // a keepalive has no answer yet
-	empty    atomic.Int64  // since when there is no channel, UnixNano; 0: there is one
-	helping  atomic.Int32  // sessions that are told what to do instead
+	ending   atomic.Uint32   // End that the server chose; Running: none
+	asking   atomic.Bool     // a keepalive has no answer yet
+	empty    atomic.Int64    // since when there is no channel, UnixNano; 0: there is one
+	helping  atomic.Int32    // sessions that are told what to do instead
+	proved   map[string]bool // host keys, by their public halves
 
 	channels sync.WaitGroup
 	mu       sync.Mutex
@@ -44,7 +45,7 @@ const maxHelping = 2
 func (s *Server) serve(w *wire, from netip.AddrPort, l *loggedIn) {
 	c := &conn{
 		server: s, wire: w, ssh: l.conn, id: s.nextID.Add(1), from: from, start: time.Now(),
-		relays: map[*relay]*Record{},
+		relays: map[*relay]*Record{}, proved: map[string]bool{},
 	}
 	if l.conn.Permissions != nil {
 		c.who = l.conn.Permissions.Extensions[whoKey]
@@ -113,7 +114,7 @@ func (c *conn) request(r *ssh.Request) {
 		// Any answer will do, and OpenSSH's is "no such request".
 		_ = r.Reply(false, nil)
 	case proveRequest:
-		c.server.proveKeys(c.ssh, r)
+		c.proveKeys(r)
 	default:
 		_ = r.Reply(false, nil)
 		c.refused(RefusedRequest)
@@ -124,7 +125,7 @@ func (c *conn) request(r *ssh.Request) {
 // closed.
 func (c *conn) refused(end End) {
 	c.server.channels[end].Add(1)
-	if int(c.refusals.Add(1)) > c.server.config.Limits.RefusalsPerConn {
+	if int(c.refusals.Add(1)) > c.server.config().Limits.RefusalsPerConn {
 		c.server.admission.penalize(c.from.Addr(), penaltyFlood)
 		c.end(RefusedCount)
 	}
@@ -165,7 +166,7 @@ func (c *conn) direct(nc ssh.NewChannel) {
 		no = refuse(RefusedRequest, "%v", err)
 	} else {
 		record.Target = net.JoinHostPort(host, portText(port))
-		record.Dialled, no = s.policy.allow(host, port)
+		record.Dialled, no = s.config().policy.allow(host, port)
 	}
 	if no == nil {
 		no = c.claim(record.Dialled)
@@ -192,7 +193,7 @@ func (c *conn) direct(nc ssh.NewChannel) {
 func (c *conn) claim(to netip.Addr) *refusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if limit := c.server.config.Limits.ChannelsPerConn; c.count >= limit {
+	if limit := c.server.config().Limits.ChannelsPerConn; c.count >= limit {
 		return refuse(RefusedCount, "more than %d channels in one connection", limit)
 	}
 	if no := c.server.admission.dial(c.from.Addr(), to); no != nil {
@@ -217,20 +218,21 @@ func (c *conn) release() {
 // relay connects to the VM and carries bytes until either side has enough.
 func (c *conn) relay(nc ssh.NewChannel, record *Record) End {
 	s := c.server
-	vm, err := dial(record.Dialled, &s.config.Timeouts)
+	vm, err := dial(record.Dialled, &s.config().Timeouts)
 	record.Dial = time.Since(record.Start)
 	if err != nil {
 		// One answer for all: who asks learns nothing of the network.
 		_ = nc.Reject(ssh.ConnectionFailed, "connect failed")
 		return DialFailed
 	}
+	s.dials.observe(record.Dial)
 	defer vm.Close()
 	channel, requests, err := nc.Accept()
 	if err != nil {
 		return c.reason(ClientGone)
 	}
 	go ssh.DiscardRequests(requests)
-	r := &relay{wire: c.wire, channel: channel, vm: vm, stall: s.config.Timeouts.Stall}
+	r := &relay{wire: c.wire, channel: channel, vm: vm, stall: s.config().Timeouts.Stall}
 	r.last.Store(time.Now().UnixNano())
 	c.mu.Lock()
 	c.relays[r] = record
@@ -270,15 +272,15 @@ func dial(to netip.Addr, t *Timeouts) (*net.TCPConn, error) {
 // audit tells of a channel that has ended.
 func (c *conn) audit(r *Record, end End) {
 	r.End, r.Took = end, time.Since(r.Start)
-	if c.server.config.Audit != nil {
-		c.server.config.Audit(*r)
+	if c.server.config().Audit != nil {
+		c.server.config().Audit(*r)
 	}
 }
 
 // watch ends what has timed out, and asks clients that have been silent whether
 // they are still there.
 func (c *conn) watch() {
-	t := &c.server.config.Timeouts
+	t := &c.server.config().Timeouts
 	if since := c.empty.Load(); since != 0 && time.Since(time.Unix(0, since)) > t.Unused {
 		c.end(Idled)
 		return

@@ -70,10 +70,10 @@ func (c *conn) explain(channel ssh.Channel, r *ssh.Request, terminal bool) {
 		asked = string(name)
 	}
 	var example netip.Prefix
-	if len(s.config.VMPrefixes) > 0 {
-		example = s.config.VMPrefixes[0]
+	if len(s.config().VMPrefixes) > 0 {
+		example = s.config().VMPrefixes[0]
 	}
-	text := help(s.config.User, s.host(c.wire), asked, r.Type == "subsystem" && asked == "sftp", example)
+	text := help(s.config().User, s.host(c.wire), asked, r.Type == "subsystem" && asked == "sftp", example)
 	if terminal {
 		text = strings.ReplaceAll(text, "\n", "\r\n")
 	}

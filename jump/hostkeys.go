@@ -1,7 +1,9 @@
 package jump
 
 import (
+	"bytes"
 	"crypto/rand"
+	"errors"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -14,63 +16,80 @@ const (
 	proveRequest    = "hostkeys-prove-00@openssh.com"
 )
 
-// announced are the keys of now and of later.
-func (s *Server) announced() []ssh.Signer {
-	return append(append([]ssh.Signer(nil), s.config.HostKeys...), s.config.NextKeys...)
+// announced are the keys of now and of later, each once: clients take no notice
+// of a list with a double. Certificates are not among them: their authority
+// proves them.
+func (n *settings) announced() []ssh.Signer {
+	var list []ssh.Signer
+	for _, keys := range [][]ssh.Signer{n.HostKeys, n.NextKeys} {
+		for _, k := range keys {
+			_, certified := k.PublicKey().(*ssh.Certificate)
+			if !certified && signerOf(list, k.PublicKey().Marshal()) == nil {
+				list = append(list, k)
+			}
+		}
+	}
+	return list
 }
 
-// announceKeys tells the client all keys. Certificates are not among them: they
-// are proved by their authority.
+// signerOf finds the key with this public half, or nil.
+func signerOf(list []ssh.Signer, blob []byte) ssh.Signer {
+	for _, k := range list {
+		if bytes.Equal(k.PublicKey().Marshal(), blob) {
+			return k
+		}
+	}
+	return nil
+}
+
+// announceKeys tells the client all keys.
 func (s *Server) announceKeys(c ssh.Conn) {
 	var payload []byte
-	for _, k := range s.announced() {
-		if _, certified := k.PublicKey().(*ssh.Certificate); !certified {
-			payload = appendString(payload, k.PublicKey().Marshal())
-		}
+	for _, k := range s.config().announced() {
+		payload = appendString(payload, k.PublicKey().Marshal())
 	}
 	// An error is the connection's end, which shows elsewhere.
 	_, _, _ = c.SendRequest(announceRequest, false, payload)
 }
 
 // proveKeys signs for each key that the client asks for. One that is not ours
-// fails the whole request, as in OpenSSH. The number of keys is small, and each
-// is signed for once: the count of keys bounds what a request costs.
-func (s *Server) proveKeys(c *ssh.ServerConn, r *ssh.Request) {
-	var proofs []byte
-	signed := map[string]bool{}
-	for rest := r.Payload; len(rest) > 0; {
-		blob, tail, ok := cutString(rest)
-		if !ok || signed[string(blob)] {
-			_ = r.Reply(false, nil)
-			return
-		}
-		rest = tail
-		signed[string(blob)] = true
-		proof, err := s.prove(c.SessionID(), blob)
-		if err != nil {
-			_ = r.Reply(false, nil)
-			return
-		}
-		proofs = appendString(proofs, proof)
+// fails the whole request, as in OpenSSH. A client needs the proof of a key once
+// at most: more would be signatures, the dearest thing here, for nothing.
+func (c *conn) proveKeys(r *ssh.Request) {
+	proofs, err := c.proofs(r.Payload)
+	_ = r.Reply(err == nil, proofs)
+	if err != nil {
+		c.refused(RefusedRequest)
 	}
-	_ = r.Reply(proofs != nil, proofs)
 }
 
-func (s *Server) prove(session, blob []byte) ([]byte, error) {
-	for _, k := range s.announced() {
-		if string(k.PublicKey().Marshal()) != string(blob) {
-			continue
+var errProof = errors.New("no key to prove")
+
+func (c *conn) proofs(payload []byte) (proofs []byte, err error) {
+	keys := c.server.config().announced()
+	for rest := payload; len(rest) > 0; {
+		blob, tail, ok := cutString(rest)
+		if !ok || c.proved[string(blob)] {
+			return nil, errProof
 		}
+		rest = tail
+		k := signerOf(keys, blob)
+		if k == nil {
+			return nil, errProof
+		}
+		c.proved[string(blob)] = true
 		data := appendString(nil, []byte(proveRequest))
-		data = appendString(data, session)
-		data = appendString(data, blob)
-		signature, err := k.Sign(rand.Reader, data)
+		data = appendString(data, c.ssh.SessionID())
+		signature, err := k.Sign(rand.Reader, appendString(data, blob))
 		if err != nil {
 			return nil, err
 		}
-		return ssh.Marshal(signature), nil
+		proofs = appendString(proofs, ssh.Marshal(signature))
 	}
-	return nil, errAccess
+	if proofs == nil {
+		return nil, errProof
+	}
+	return proofs, nil
 }
 
 // appendString appends a string with its length (RFC 4251 section 5).

@@ -65,6 +65,13 @@ func sourceOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
+// bound replaces the limits.
+func (m *admission) bound(l *Limits) {
+	m.mu.Lock()
+	m.limits = l
+	m.mu.Unlock()
+}
+
 // enter asks for a connection. LoggedIn stands for "may go on"; then leave has
 // to be called once, and welcomed as soon as the client has logged in.
 func (m *admission) enter(a netip.Addr) Login {
@@ -113,11 +120,11 @@ func (m *admission) leave(a netip.Addr, welcomed bool) {
 
 // penalize holds something against a source.
 func (m *admission) penalize(a netip.Addr, d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if contains(m.limits.Exempt, a) {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	s, now := m.source(a), m.now()
 	if s.clean.Before(now) {
 		s.clean = now

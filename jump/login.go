@@ -77,17 +77,17 @@ func (s *Server) serverConfig(w *wire) *ssh.ServerConfig {
 		// Said before logging in, and only to those who could not: on every
 		// use it would be noise.
 		BannerCallback: func(m ssh.ConnMetadata) string {
-			if m.User() == s.config.User {
+			if m.User() == s.config().User {
 				return ""
 			}
-			return fmt.Sprintf("This is a jump server; its user is %q:\n  ssh -J %s@%s root@VM-ADDRESS\n", s.config.User, s.config.User, s.host(w))
+			return fmt.Sprintf("This is a jump server; its user is %q:\n  ssh -J %s@%s root@VM-ADDRESS\n", s.config().User, s.config().User, s.host(w))
 		},
 	}
 	allow := exchanges(w)
-	for _, k := range s.hostKeys {
+	for _, k := range s.config().hostKeys {
 		c.AddHostKey(countedSigner{k, allow})
 	}
-	access := s.config.Access
+	access := s.config().Access
 	if access.everybody() {
 		c.NoClientAuth = true
 		c.NoClientAuthCallback = func(m ssh.ConnMetadata) (*ssh.Permissions, error) { return s.welcome(m, "") }
@@ -122,7 +122,7 @@ func (s *Server) serverConfig(w *wire) *ssh.ServerConfig {
 
 // welcome lets in who has proved enough, if the user is right.
 func (s *Server) welcome(m ssh.ConnMetadata, who string) (*ssh.Permissions, error) {
-	if m.User() != s.config.User {
+	if m.User() != s.config().User {
 		return nil, errUser
 	}
 	return &ssh.Permissions{Extensions: map[string]string{whoKey: who}}, nil

@@ -2,6 +2,7 @@ package jump
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -119,8 +120,44 @@ type Stats struct {
 	Logins      [logins]uint64
 	Channels    [ends]uint64
 	Up, Down    uint64 // bytes of channels
-	Connections int    // open, logged in
-	Handshakes  int    // open, not logged in
-	Open        int    // channels
-	Sources     int    // that are remembered
+	Dials       DialTimes
+	Connections int // open, logged in
+	Handshakes  int // open, not logged in
+	Open        int // channels
+	Sources     int // that are remembered
+}
+
+// DialBounds are the upper bounds of DialTimes.Counts.
+var DialBounds = [...]time.Duration{
+	time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond,
+	300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second,
+}
+
+// DialTimes is how long VMs took to answer: how many took up to each of
+// DialBounds and longer than the bound before, the last beyond all bounds.
+type DialTimes struct {
+	Counts [len(DialBounds) + 1]uint64
+	Sum    time.Duration
+}
+
+type dialTimes struct {
+	counts [len(DialBounds) + 1]atomic.Uint64
+	sum    atomic.Int64
+}
+
+func (d *dialTimes) observe(took time.Duration) {
+	i := 0
+	for i < len(DialBounds) && took > DialBounds[i] {
+		i++
+	}
+	d.counts[i].Add(1)
+	d.sum.Add(int64(took))
+}
+
+func (d *dialTimes) copy() DialTimes {
+	t := DialTimes{Sum: time.Duration(d.sum.Load())}
+	for i := range d.counts {
+		t.Counts[i] = d.counts[i].Load()
+	}
+	return t
 }

@@ -19,15 +19,13 @@ import (
 
 // Server is a jump server. Its methods may be called from many goroutines.
 type Server struct {
-	config    Config
-	hostKeys  []ssh.AlgorithmSigner
-	policy    policy
+	settings  atomic.Pointer[settings]
 	admission *admission
-	slots     chan struct{} // handshakes that are worked on
 
 	logins   [logins]atomic.Uint64
 	channels [ends]atomic.Uint64
 	up, down atomic.Uint64 // of channels that have ended
+	dials    dialTimes
 
 	serving sync.WaitGroup // connections
 	nextID  atomic.Uint64
@@ -39,8 +37,18 @@ type Server struct {
 	stopping  bool
 }
 
-// New makes a server. The error says what the configuration lacks.
-func New(c Config) (*Server, error) {
+// settings are what Update replaces.
+type settings struct {
+	Config
+	hostKeys []ssh.AlgorithmSigner
+	policy   policy
+	slots    chan struct{} // handshakes that are worked on
+}
+
+// config is what holds for whatever begins now.
+func (s *Server) config() *settings { return s.settings.Load() }
+
+func newSettings(c Config) (*settings, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -49,20 +57,45 @@ func New(c Config) (*Server, error) {
 	if c.User == "" {
 		c.User = DefaultUser
 	}
-	s := &Server{
-		config: c, policy: policy{vms: c.VMPrefixes, optOut: c.OptOut},
-		slots:     make(chan struct{}, c.Limits.Handshakes),
-		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, raw: map[net.Conn]bool{},
+	n := &settings{
+		Config: c, policy: policy{vms: c.VMPrefixes, optOut: c.OptOut},
+		slots: make(chan struct{}, c.Limits.Handshakes),
 	}
-	s.admission = newAdmission(&s.config.Limits)
 	for _, k := range c.HostKeys {
 		a, ok := k.(ssh.AlgorithmSigner)
 		if !ok {
 			return nil, fmt.Errorf("host key of type %s can't choose its algorithm", k.PublicKey().Type())
 		}
-		s.hostKeys = append(s.hostKeys, a)
+		n.hostKeys = append(n.hostKeys, a)
 	}
+	return n, nil
+}
+
+// New makes a server. The error says what the configuration lacks.
+func New(c Config) (*Server, error) {
+	n, err := newSettings(c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		admission: newAdmission(&n.Limits),
+		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, raw: map[net.Conn]bool{},
+	}
+	s.settings.Store(n)
 	return s, nil
+}
+
+// Update replaces the configuration: for connections, logins and channels that
+// begin from now on, and for timeouts. What is open stays open, also where it
+// would not be let in any more. After an error all is as before.
+func (s *Server) Update(c Config) error {
+	n, err := newSettings(c)
+	if err != nil {
+		return err
+	}
+	s.admission.bound(&n.Limits)
+	s.settings.Store(n)
+	return nil
 }
 
 // Listen opens a TCP listener that another process may already have, so that a
@@ -155,7 +188,7 @@ func (s *Server) done(c net.Conn) {
 
 // handle serves one connection to its end.
 func (s *Server) handle(c net.Conn) {
-	deadline := time.Now().Add(s.config.Timeouts.Login)
+	deadline := time.Now().Add(s.config().Timeouts.Login)
 	c, from, err := s.unwrap(c, deadline)
 	if err != nil {
 		s.logins[LoginNoHeader].Add(1)
@@ -193,7 +226,7 @@ var sorry = map[Login]string{
 // unwrap takes the PROXY header off connections from load balancers.
 func (s *Server) unwrap(c net.Conn, deadline time.Time) (net.Conn, netip.AddrPort, error) {
 	from := addrPort(c.RemoteAddr())
-	if !contains(s.config.ProxyFrom, from.Addr()) {
+	if !contains(s.config().ProxyFrom, from.Addr()) {
 		return c, from, nil
 	}
 	p := proxyproto.NewConn(c, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(time.Until(deadline)))
@@ -227,9 +260,10 @@ func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
 	}
 	timeout := time.NewTimer(time.Until(deadline))
 	defer timeout.Stop()
+	slots := s.config().slots // Update may replace them
 	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-timeout.C:
 		return nil, LoginTimeout
 	}
@@ -240,7 +274,7 @@ func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
 	if err := w.SetDeadline(time.Time{}); err != nil {
 		return nil, LoginGone
 	}
-	w.stall = s.config.Timeouts.Stall
+	w.stall = s.config().Timeouts.Stall
 	return &loggedIn{conn, channels, requests}, LoggedIn
 }
 
@@ -352,6 +386,7 @@ func (s *Server) Stats() Stats {
 		t.Up += up
 		t.Down += down
 	}
+	t.Dials = s.dials.copy()
 	t.Up += s.up.Load()
 	t.Down += s.down.Load()
 	t.Connections, t.Handshakes, t.Open, t.Sources = s.admission.counts()
@@ -359,15 +394,15 @@ func (s *Server) Stats() Stats {
 }
 
 func (s *Server) log(warn bool, message string) {
-	if s.config.Log != nil {
-		s.config.Log(warn, message)
+	if s.config().Log != nil {
+		s.config().Log(warn, message)
 	}
 }
 
 // host is this server's name for texts.
 func (s *Server) host(w net.Conn) string {
-	if s.config.Host != "" {
-		return s.config.Host
+	if s.config().Host != "" {
+		return s.config().Host
 	}
 	return addrPort(w.LocalAddr()).Addr().String()
 }
