@@ -15,7 +15,7 @@ DEPGUARD    := github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
 # What a Debian machine needs to build, test and run the demo, besides Go.
-DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl unbound
+DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl unbound openssh-client openssh-server
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 

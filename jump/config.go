@@ -45,6 +45,10 @@ type Config struct {
 	Audit func(Record)
 	// Log gets what an operator should know.
 	Log func(warn bool, message string)
+
+	// within runs what needs the network of the VMs. Tests have that in another
+	// namespace.
+	within func(fn func() error) error
 }
 
 // Access lets in whom one of its functions knows. They return a name for the

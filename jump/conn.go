@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -77,14 +78,26 @@ func (s *Server) serve(w *wire, from netip.AddrPort, l *loggedIn) {
 			c.request(r)
 		}
 	}
-	c.closeRelays(c.reason(ClientGone))
+	c.closeRelays(c.reason(goodbye(l.conn.Wait())))
 	c.channels.Wait()
 }
 
+// goodbye tells a client that has said that it goes from one that broke the
+// protocol. The SSH library's type of the former is not exported.
+func goodbye(err error) End {
+	if strings.HasPrefix(err.Error(), "ssh: disconnect") {
+		return Finished
+	}
+	return ClientGone
+}
+
 // reason is why channels end when the connection has: the server's, if it was
-// its choice.
+// its choice, or what showed on the wire.
 func (c *conn) reason(otherwise End) End {
 	if e := End(c.ending.Load()); e != Running {
+		return e
+	}
+	if e := End(c.wire.fate.Load()); e != Running {
 		return e
 	}
 	return otherwise
@@ -218,7 +231,7 @@ func (c *conn) release() {
 // relay connects to the VM and carries bytes until either side has enough.
 func (c *conn) relay(nc ssh.NewChannel, record *Record) End {
 	s := c.server
-	vm, err := dial(record.Dialled, &s.config().Timeouts)
+	vm, err := s.dial(record.Dialled)
 	record.Dial = time.Since(record.Start)
 	if err != nil {
 		// One answer for all: who asks learns nothing of the network.
@@ -232,7 +245,7 @@ func (c *conn) relay(nc ssh.NewChannel, record *Record) End {
 		return c.reason(ClientGone)
 	}
 	go ssh.DiscardRequests(requests)
-	r := &relay{wire: c.wire, channel: channel, vm: vm, stall: s.config().Timeouts.Stall}
+	r := &relay{conn: c, channel: channel, vm: vm, stall: s.config().Timeouts.Stall}
 	r.last.Store(time.Now().UnixNano())
 	c.mu.Lock()
 	c.relays[r] = record
@@ -252,11 +265,17 @@ func (c *conn) relay(nc ssh.NewChannel, record *Record) End {
 }
 
 // dial connects to a VM.
-func dial(to netip.Addr, t *Timeouts) (*net.TCPConn, error) {
+func (s *Server) dial(to netip.Addr) (*net.TCPConn, error) {
+	config := s.config()
+	t := &config.Timeouts
 	ctx, cancel := context.WithTimeout(context.Background(), t.Dial)
 	defer cancel()
 	d := net.Dialer{KeepAlive: min(t.Keepalive, time.Hour)}
-	c, err := d.DialContext(ctx, "tcp6", netip.AddrPortFrom(to, sshPort).String())
+	var c net.Conn
+	err := config.within(func() (err error) {
+		c, err = d.DialContext(ctx, "tcp6", netip.AddrPortFrom(to, sshPort).String())
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -118,6 +118,8 @@ func contains(list []netip.Prefix, a netip.Addr) bool {
 
 // ownAddresses are those of this host, which may lie inside a VM prefix.
 type ownAddresses struct {
+	within func(fn func() error) error // see Config
+
 	mu   sync.Mutex
 	at   time.Time
 	list map[netip.Addr]bool
@@ -132,7 +134,11 @@ func (o *ownAddresses) have(a netip.Addr) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.list == nil || time.Since(o.at) > ownAge {
-		addresses, err := net.InterfaceAddrs()
+		var addresses []net.Addr
+		err := o.within(func() (err error) {
+			addresses, err = net.InterfaceAddrs()
+			return err
+		})
 		if err != nil {
 			return true
 		}

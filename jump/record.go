@@ -12,8 +12,8 @@ type End uint8
 // What may become of a channel. The zero value is no end.
 const (
 	Running        End = iota
-	Finished           // both sides closed
-	ClientGone         // the client's connection broke
+	Finished           // closed by the client, or by both sides
+	ClientGone         // the client does not answer, or talks nonsense
 	VMGone             // the VM's connection broke
 	Stalled            // a side took nothing, or the client's backlog was too large
 	Idled              // no byte for too long

@@ -26,13 +26,14 @@ const keystrokes = 512
 // relay is a channel and the TCP connection to its VM. Each direction ends by
 // itself when its sender has closed, so that half-closed connections work.
 type relay struct {
-	wire    *wire
+	conn    *conn
 	channel ssh.Channel
 	vm      *net.TCPConn
 	stall   time.Duration
 
 	up, down atomic.Uint64
 	last     atomic.Int64 // when a byte moved, UnixNano
+	vmDone   atomic.Bool  // the VM has closed
 
 	once sync.Once
 	end  End
@@ -70,7 +71,7 @@ func (r *relay) toVM() {
 	var small [keystrokes]byte
 	for {
 		n, err := r.channel.Read(small[:])
-		r.wire.take(n)
+		r.conn.wire.take(n)
 		if n > 0 && !r.writeVM(small[:n]) {
 			return
 		}
@@ -84,8 +85,21 @@ func (r *relay) toVM() {
 	// The channel's reader can't tell the client's EOF from its going away;
 	// the connection's owner can, and closes with that reason.
 	if err := r.vm.CloseWrite(); err != nil {
-		r.close(VMGone)
+		r.close(r.vmEnd())
 	}
+}
+
+// clientEnd is why the channel takes nothing more: the client has closed it,
+// unless its connection is at its end.
+func (r *relay) clientEnd() End { return r.conn.reason(Finished) }
+
+// vmEnd is why the VM takes nothing more. One that has closed resets the
+// connection when something comes after that, and has finished all the same.
+func (r *relay) vmEnd() End {
+	if r.vmDone.Load() {
+		return Finished
+	}
+	return VMGone
 }
 
 // bulk reads with a large buffer for as long as the client fills small ones.
@@ -94,7 +108,7 @@ func (r *relay) bulk() error {
 	defer buffers.Put(b)
 	for {
 		n, err := r.channel.Read(b[:])
-		r.wire.take(n)
+		r.conn.wire.take(n)
 		if n > 0 && !r.writeVM(b[:n]) {
 			return io.ErrClosedPipe
 		}
@@ -106,17 +120,17 @@ func (r *relay) bulk() error {
 
 // writeVM hands over to the VM, which may take its time up to the stall timeout.
 func (r *relay) writeVM(p []byte) bool {
-	r.wire.waiting.Add(1)
-	defer r.wire.waiting.Add(-1)
+	r.conn.wire.waiting.Add(1)
+	defer r.conn.wire.waiting.Add(-1)
 	if err := r.vm.SetWriteDeadline(time.Now().Add(r.stall)); err != nil {
-		r.close(VMGone)
+		r.close(r.vmEnd())
 		return false
 	}
 	if _, err := r.vm.Write(p); err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			r.close(Stalled)
 		} else {
-			r.close(VMGone)
+			r.close(r.vmEnd())
 		}
 		return false
 	}
@@ -137,9 +151,7 @@ func (r *relay) toClient() {
 			_, werr := r.channel.Write(b[:n])
 			buffers.Put(b)
 			if werr != nil {
-				// The connection's owner knows more; if it is still there,
-				// the client has closed this channel.
-				r.close(ClientGone)
+				r.close(r.clientEnd())
 				return
 			}
 			r.moved(&r.down, n)
@@ -149,8 +161,9 @@ func (r *relay) toClient() {
 			r.close(VMGone)
 			return
 		}
+		r.vmDone.Store(true)
 		if err := r.channel.CloseWrite(); err != nil {
-			r.close(ClientGone)
+			r.close(r.clientEnd())
 		}
 		return
 	}

@@ -57,8 +57,11 @@ func newSettings(c Config) (*settings, error) {
 	if c.User == "" {
 		c.User = DefaultUser
 	}
+	if c.within == nil {
+		c.within = func(fn func() error) error { return fn() }
+	}
 	n := &settings{
-		Config: c, policy: policy{vms: c.VMPrefixes, optOut: c.OptOut},
+		Config: c, policy: policy{vms: c.VMPrefixes, optOut: c.OptOut, own: ownAddresses{within: c.within}},
 		slots: make(chan struct{}, c.Limits.Handshakes),
 	}
 	for _, k := range c.HostKeys {

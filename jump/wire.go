@@ -2,8 +2,11 @@ package jump
 
 import (
 	"errors"
+	"io"
 	"net"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -30,6 +33,8 @@ type wire struct {
 	stall time.Duration // for a write; 0 while logging in, which has a deadline
 
 	first []byte // read ahead for those who ask for single bytes
+
+	fate atomic.Uint32 // End that the connection has come to by itself; Running: none
 
 	read    atomic.Uint64 // bytes
 	written atomic.Uint64
@@ -72,6 +77,7 @@ func (w *wire) Read(p []byte) (int, error) {
 		return 1, nil
 	}
 	if w.excess() > backlogMax+windowSize*int64(w.channels.Load()) {
+		w.ended(Stalled)
 		return 0, errBacklog
 	}
 	return w.receive(p)
@@ -83,8 +89,28 @@ func (w *wire) receive(p []byte) (int, error) {
 		w.read.Add(uint64(n))
 		w.last.Store(time.Now().UnixNano())
 	}
+	if err != nil {
+		w.ended(fateOf(err))
+	}
 	return n, err
 }
+
+// fateOf tells how a connection ends with an error. A reset is an ordinary end:
+// "ssh -J" kills the ssh that it has started to come here.
+func fateOf(err error) End {
+	switch {
+	case errors.Is(err, net.ErrClosed): // by us: who did it has the reason
+		return Running
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return Finished
+	case errors.Is(err, os.ErrDeadlineExceeded): // for a write: reads have none
+		return Stalled
+	}
+	return ClientGone
+}
+
+// ended notes why nothing more can come or go. The first reason counts.
+func (w *wire) ended(why End) { w.fate.CompareAndSwap(uint32(Running), uint32(why)) }
 
 // excess estimates how many bytes from the wire no channel has taken. It is only
 // meant while a relay waits for its VM: otherwise nothing is kept for long.
@@ -115,6 +141,10 @@ func (w *wire) Write(p []byte) (int, error) {
 	}
 	n, err := w.Conn.Write(p)
 	w.written.Add(uint64(n))
+	if err != nil {
+		w.ended(fateOf(err))
+		w.Close() // the SSH library would go on reading
+	}
 	return n, err
 }
 
