@@ -26,6 +26,8 @@ type conn struct {
 	who    string
 	start  time.Time
 
+	version string // what the client calls itself
+
 	refusals atomic.Int32
 	ending   atomic.Uint32   // End that the server chose; Running: none
 	asking   atomic.Bool     // a keepalive has no answer yet
@@ -46,7 +48,8 @@ const maxHelping = 2
 func (s *Server) serve(w *wire, from netip.AddrPort, l *loggedIn) {
 	c := &conn{
 		server: s, wire: w, ssh: l.conn, id: s.nextID.Add(1), from: from, start: time.Now(),
-		relays: map[*relay]*Record{}, proved: map[string]bool{},
+		version: printable(string(l.conn.ClientVersion())),
+		relays:  map[*relay]*Record{}, proved: map[string]bool{},
 	}
 	if l.conn.Permissions != nil {
 		c.who = l.conn.Permissions.Extensions[whoKey]
@@ -138,7 +141,7 @@ func (c *conn) request(r *ssh.Request) {
 // closed.
 func (c *conn) refused(end End) {
 	c.server.channels[end].Add(1)
-	if int(c.refusals.Add(1)) > c.server.config().Limits.RefusalsPerConn {
+	if int(c.refusals.Add(1)) == c.server.config().Limits.RefusalsPerConn+1 {
 		c.server.admission.penalize(c.from.Addr(), penaltyFlood)
 		c.end(RefusedCount)
 	}
@@ -171,14 +174,14 @@ func (c *conn) open(nc ssh.NewChannel) {
 func (c *conn) direct(nc ssh.NewChannel) {
 	s := c.server
 	record := &Record{
-		Session: c.id, Source: c.from, Version: string(c.ssh.ClientVersion()), Who: c.who, Start: time.Now(),
+		Session: c.id, Source: c.from, Version: c.version, Who: c.who, Start: time.Now(),
 	}
 	var no *refusal
 	host, port, err := parseTarget(nc.ExtraData())
 	if err != nil {
 		no = refuse(RefusedRequest, "%v", err)
 	} else {
-		record.Target = net.JoinHostPort(host, portText(port))
+		record.Target = printable(net.JoinHostPort(host, portText(port)))
 		record.Dialled, no = s.config().policy.allow(host, port)
 	}
 	if no == nil {
@@ -264,6 +267,9 @@ func (c *conn) relay(nc ssh.NewChannel, record *Record) End {
 	return r.end
 }
 
+// dialAddress is what the resolver has nothing to look up in.
+func dialAddress(to netip.Addr) string { return netip.AddrPortFrom(to, sshPort).String() }
+
 // dial connects to a VM.
 func (s *Server) dial(to netip.Addr) (*net.TCPConn, error) {
 	config := s.config()
@@ -273,7 +279,7 @@ func (s *Server) dial(to netip.Addr) (*net.TCPConn, error) {
 	d := net.Dialer{KeepAlive: min(t.Keepalive, time.Hour)}
 	var c net.Conn
 	err := config.within(func() (err error) {
-		c, err = d.DialContext(ctx, "tcp6", netip.AddrPortFrom(to, sshPort).String())
+		c, err = d.DialContext(ctx, "tcp6", dialAddress(to))
 		return err
 	})
 	if err != nil {
@@ -325,7 +331,7 @@ func (c *conn) watch() {
 }
 
 func (c *conn) session() Session {
-	s := Session{ID: c.id, Source: c.from, Version: string(c.ssh.ClientVersion()), Who: c.who, Start: c.start}
+	s := Session{ID: c.id, Source: c.from, Version: c.version, Who: c.who, Start: c.start}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for r, record := range c.relays {

@@ -16,10 +16,17 @@ const sshPort = 22
 
 var errPayload = errors.New("malformed request")
 
+// payloadMax is more than any address needs. The SSH library keeps the payload
+// for as long as the channel is open, and would keep 256 KiB as well.
+const payloadMax = 1 << 10
+
 // parseTarget reads what a client sends with a channel of type direct-tcpip
 // (RFC 4254 section 7.2): host and port to connect to, then where the client
 // says that the connection comes from, which nobody uses.
 func parseTarget(payload []byte) (host string, port uint32, err error) {
+	if len(payload) > payloadMax {
+		return "", 0, errPayload
+	}
 	name, rest, ok := cutString(payload)
 	if !ok || len(rest) < 4 {
 		return "", 0, errPayload
@@ -49,10 +56,11 @@ var denied = []struct {
 	prefix netip.Prefix
 	what   string
 }{
-	{netip.MustParsePrefix("::/96"), "a special address"},        // ::, ::1, RFC 4291 2.5.5.1
 	{netip.MustParsePrefix("64:ff9b::/96"), "an IPv4 address"},   // RFC 6052
 	{netip.MustParsePrefix("64:ff9b:1::/48"), "an IPv4 address"}, // RFC 8215
+	{netip.MustParsePrefix("2001::/32"), "an IPv4 address"},      // RFC 4380
 	{netip.MustParsePrefix("2002::/16"), "an IPv4 address"},      // RFC 3056
+	{netip.MustParsePrefix("::/8"), "a special address"},         // ::, ::1, with IPv4 inside: RFC 4291 2.4, RFC 2765
 	{netip.MustParsePrefix("fe80::/10"), "a link-local address"},
 	{netip.MustParsePrefix("ff00::/8"), "a multicast address"},
 }

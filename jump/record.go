@@ -85,9 +85,9 @@ func Logins() []Login {
 type Record struct {
 	Session uint64         // of the connection, since the server started
 	Source  netip.AddrPort // the client
-	Version string         // what the client calls itself, its own words
+	Version string         // what the client calls itself, in ASCII and not too long
 	Who     string         // key or token that let it in; "" for everybody
-	Target  string         // as asked for, the client's own words
+	Target  string         // as asked for, in ASCII and not too long
 	Dialled netip.Addr     // the VM; invalid if it did not come to that
 	Start   time.Time
 	Took    time.Duration

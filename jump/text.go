@@ -74,3 +74,25 @@ func plainName(s string) bool {
 	}
 	return true
 }
+
+// wordsMax is how much is kept of what a client says.
+const wordsMax = 128
+
+// printable makes a client's words safe for logs and terminals: one line of
+// ASCII, not too long.
+func printable(s string) string {
+	cut := len(s) > wordsMax
+	if cut {
+		s = s[:wordsMax]
+	}
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	if cut {
+		s += "..."
+	}
+	return s
+}
