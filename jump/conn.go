@@ -81,7 +81,9 @@ func (s *Server) serve(w *wire, from netip.AddrPort, l *loggedIn) {
 			c.request(r)
 		}
 	}
-	c.closeRelays(c.reason(goodbye(l.conn.Wait())))
+	// Relays that are still to come look at the wire's reason.
+	w.ended(goodbye(l.conn.Wait()))
+	c.closeRelays(c.reason(ClientGone))
 	c.channels.Wait()
 }
 
@@ -122,15 +124,16 @@ func (c *conn) closeRelays(why End) {
 	}
 }
 
-// request answers what is not about a channel. Keepalives and the proof of host
-// keys are all that this server knows: no ports are opened here.
+// request answers what is not about a channel: no ports are opened here.
 func (c *conn) request(r *ssh.Request) {
-	switch r.Type {
-	case "keepalive@openssh.com":
-		// Any answer will do, and OpenSSH's is "no such request".
+	switch {
+	case r.Type == proveRequest:
+		c.server.proveKeys(c, r)
+	case strings.HasPrefix(r.Type, "keepalive@"), r.Type == "no-more-sessions@openssh.com":
+		// Clients ask whether we are still there, each under a name of its own,
+		// and any answer will do. OpenSSH's is "no such request". Its clients
+		// forgo sessions, of which there are none anyway.
 		_ = r.Reply(false, nil)
-	case proveRequest:
-		c.proveKeys(r)
 	default:
 		_ = r.Reply(false, nil)
 		c.refused(RefusedRequest)
@@ -199,9 +202,7 @@ func (c *conn) direct(nc ssh.NewChannel) {
 	}
 	c.channels.Go(func() {
 		defer c.release()
-		end := c.relay(nc, record)
-		s.channels[end].Add(1)
-		c.audit(record, end)
+		c.relay(nc, record)
 	})
 }
 
@@ -232,24 +233,27 @@ func (c *conn) release() {
 }
 
 // relay connects to the VM and carries bytes until either side has enough.
-func (c *conn) relay(nc ssh.NewChannel, record *Record) End {
+func (c *conn) relay(nc ssh.NewChannel, record *Record) {
 	s := c.server
 	vm, err := s.dial(record.Dialled)
 	record.Dial = time.Since(record.Start)
 	if err != nil {
 		// One answer for all: who asks learns nothing of the network.
 		_ = nc.Reject(ssh.ConnectionFailed, "connect failed")
-		return DialFailed
+		c.ended(record, DialFailed)
+		return
 	}
 	s.dials.observe(record.Dial)
 	defer vm.Close()
 	channel, requests, err := nc.Accept()
 	if err != nil {
-		return c.reason(ClientGone)
+		c.ended(record, c.reason(ClientGone))
+		return
 	}
-	go ssh.DiscardRequests(requests)
-	r := &relay{conn: c, channel: channel, vm: vm, stall: s.config().Timeouts.Stall}
+	r := &relay{conn: c, channel: channel, vm: vm, stall: s.config().Timeouts.Stall, closed: make(chan struct{})}
 	r.last.Store(time.Now().UnixNano())
+	go r.answer(requests)
+	go c.discard(channel.Stderr())
 	c.mu.Lock()
 	c.relays[r] = record
 	c.mu.Unlock()
@@ -264,7 +268,20 @@ func (c *conn) relay(nc ssh.NewChannel, record *Record) End {
 	record.Up, record.Down = r.up.Load(), r.down.Load()
 	s.up.Add(record.Up)
 	s.down.Add(record.Down)
-	return r.end
+	c.ended(record, r.end)
+	r.linger()
+}
+
+// discard reads what nobody wants, until the client's end of file.
+func (c *conn) discard(from io.Reader) {
+	var b [keystrokes]byte
+	for {
+		n, err := from.Read(b[:])
+		c.wire.take(n)
+		if err != nil {
+			return
+		}
+	}
 }
 
 // dialAddress is what the resolver has nothing to look up in.
@@ -294,6 +311,12 @@ func (s *Server) dial(to netip.Addr) (*net.TCPConn, error) {
 	return tcp, nil
 }
 
+// ended counts a channel that came as far as being dialled for.
+func (c *conn) ended(r *Record, end End) {
+	c.server.channels[end].Add(1)
+	c.audit(r, end)
+}
+
 // audit tells of a channel that has ended.
 func (c *conn) audit(r *Record, end End) {
 	r.End, r.Took = end, time.Since(r.Start)
@@ -310,13 +333,21 @@ func (c *conn) watch() {
 		c.end(Idled)
 		return
 	}
+	var open []*relay
 	c.mu.Lock()
 	for r := range c.relays {
+		open = append(open, r)
+	}
+	c.mu.Unlock()
+	for _, r := range open {
 		if r.idle() > t.Idle {
 			go r.close(Idled)
 		}
+		if !r.quiet() {
+			c.end(ClientGone)
+		}
 	}
-	c.mu.Unlock()
+	c.wire.settle()
 	silent := c.wire.silent()
 	switch {
 	case silent > 3*t.Keepalive:

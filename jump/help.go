@@ -1,6 +1,7 @@
 package jump
 
 import (
+	"io"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -12,51 +13,46 @@ import (
 // helpTime is how long a client may take to say what it wants a session for.
 const helpTime = 10 * time.Second
 
+// freeEnv is how many variables a client may send with a session: most send
+// some, unasked, for the language.
+const freeEnv = 32
+
 func portText(port uint32) string { return strconv.FormatUint(uint64(port), 10) }
 
 // help answers a session: whatever is to run in it, the client is told how to
-// jump, and gets exit status 1.
+// jump, and gets exit status 1. What it types goes nowhere.
 func (c *conn) help(nc ssh.NewChannel) {
 	channel, requests, err := nc.Accept()
 	if err != nil {
 		return
 	}
-	defer channel.Close()
-	go func() { // what the client types goes nowhere
-		var b [keystrokes]byte
-		for {
-			n, err := channel.Read(b[:])
-			c.wire.take(n)
-			if err != nil {
-				return
-			}
-		}
-	}()
-	timeout := time.NewTimer(helpTime)
+	// Nothing is worth keeping here, and all that comes is counted.
+	c.wire.waiting.Add(1)
+	defer c.wire.waiting.Add(-1)
+	for _, from := range []io.Reader{channel, channel.Stderr()} {
+		go c.discard(from)
+	}
+	// A client that does not go when it has been told loses its connection:
+	// the SSH library keeps the channel until then.
+	timeout := time.AfterFunc(helpTime, func() { c.end(Stalled) })
 	defer timeout.Stop()
-	terminal := false
-	for {
-		select {
-		case <-timeout.C:
-			return
-		case r, ok := <-requests:
-			if !ok {
-				return
-			}
-			switch r.Type {
-			case "pty-req":
-				terminal = true
-				_ = r.Reply(true, nil)
-			case "shell", "exec", "subsystem":
-				_ = r.Reply(true, nil)
-				c.explain(channel, r, terminal)
-				return
-			case "env": // most clients send some, and none waits for an answer
-				_ = r.Reply(false, nil)
-			default: // agent and X11 forwarding, signals
-				_ = r.Reply(false, nil)
-				c.refused(RefusedRequest)
-			}
+	terminal, done, env := false, false, 0
+	for r := range requests {
+		switch {
+		case r.Type == "env" && env < freeEnv:
+			env++
+			_ = r.Reply(false, nil)
+		case r.Type == "pty-req" && !done:
+			terminal = true
+			_ = r.Reply(true, nil)
+		case (r.Type == "shell" || r.Type == "exec" || r.Type == "subsystem") && !done:
+			done = true
+			_ = r.Reply(true, nil)
+			c.explain(channel, r, terminal)
+			channel.Close()
+		default: // agent and X11 forwarding, signals, changes of the terminal
+			_ = r.Reply(false, nil)
+			c.refused(RefusedRequest)
 		}
 	}
 }
@@ -79,5 +75,5 @@ func (c *conn) explain(channel ssh.Channel, r *ssh.Request, terminal bool) {
 	}
 	_, _ = channel.Stderr().Write([]byte(text))
 	_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{1}))
-	s.channels[Help].Add(1)
+	c.refused(Help)
 }

@@ -34,9 +34,11 @@ type relay struct {
 	up, down atomic.Uint64
 	last     atomic.Int64 // when a byte moved, UnixNano
 	vmDone   atomic.Bool  // the VM has closed
+	eof      atomic.Bool  // the client has, and the channel is not read any more
 
-	once sync.Once
-	end  End
+	once   sync.Once
+	end    End
+	closed chan struct{} // when the client, too, has closed the channel
 }
 
 // run relays until both directions have ended.
@@ -47,6 +49,9 @@ func (r *relay) run() {
 	r.toClient()
 	running.Wait()
 	r.close(Finished)
+	if r.eof.Load() {
+		r.conn.wire.halfClosed.Add(-1)
+	}
 }
 
 // close ends both directions at once. The first reason is the one that counts.
@@ -56,6 +61,37 @@ func (r *relay) close(end End) {
 		r.vm.Close()
 		r.channel.Close()
 	})
+}
+
+// answer answers requests about the channel, which has nothing to set, until the
+// client closes it. They are not held against anyone: PuTTY measures windows by
+// asking for something that does not exist.
+func (r *relay) answer(requests <-chan *ssh.Request) {
+	ssh.DiscardRequests(requests)
+	close(r.closed)
+}
+
+// linger keeps a channel that has ended until the client, too, has closed it:
+// before that, the SSH library keeps it, and what still comes for it. A client
+// that never does loses its connection.
+func (r *relay) linger() {
+	r.conn.wire.waiting.Add(1)
+	defer r.conn.wire.waiting.Add(-1)
+	timer := time.AfterFunc(r.stall, func() { r.conn.end(Stalled) })
+	defer timer.Stop()
+	r.conn.discard(r.channel)
+	<-r.closed
+}
+
+// quiet tells whether a client that has said it would send no more keeps to
+// that. The SSH library takes what comes all the same, and somebody has to look.
+func (r *relay) quiet() bool {
+	if !r.eof.Load() {
+		return true
+	}
+	var b [1]byte
+	n, _ := r.channel.Read(b[:]) // does not wait after an end of file
+	return n == 0
 }
 
 func (r *relay) moved(direction *atomic.Uint64, n int) {
@@ -78,14 +114,21 @@ func (r *relay) toVM() {
 		if n == keystrokes && err == nil {
 			err = r.bulk()
 		}
-		if err != nil {
-			break
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			r.conn.wire.halfClosed.Add(1)
+			r.eof.Store(true)
+			// This is the client's end of file, or its going away. Who reads
+			// the connection can tell, and closes with that reason.
+			if err := r.vm.CloseWrite(); err != nil {
+				r.close(r.vmEnd())
+			}
+			return
+		default: // and closed already, unless the connection is
+			r.close(r.clientEnd())
+			return
 		}
-	}
-	// The channel's reader can't tell the client's EOF from its going away;
-	// the connection's owner can, and closes with that reason.
-	if err := r.vm.CloseWrite(); err != nil {
-		r.close(r.vmEnd())
 	}
 }
 

@@ -402,10 +402,18 @@ func (s *Server) log(warn bool, message string) {
 	}
 }
 
-// host is this server's name for texts.
+// host is this server's name for texts, as ssh's option -J and a shell take it.
 func (s *Server) host(w net.Conn) string {
 	if s.config().Host != "" {
 		return s.config().Host
 	}
-	return addrPort(w.LocalAddr()).Addr().String()
+	at := addrPort(w.LocalAddr())
+	name := at.Addr().String()
+	if at.Addr().Is6() {
+		name = `'[` + name + `]'`
+	}
+	if at.Port() != sshPort {
+		name += ":" + portText(uint32(at.Port()))
+	}
+	return name
 }

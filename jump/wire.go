@@ -42,11 +42,12 @@ type wire struct {
 
 	// What channels took of what was read, as payload and as number of reads,
 	// and how many relays wait for a VM at the moment.
-	taken    atomic.Uint64
-	takes    atomic.Uint64
-	waiting  atomic.Int32
-	channels atomic.Int32
-	// mark is the backlog estimate's zero: moved up whenever nobody waits.
+	taken      atomic.Uint64
+	takes      atomic.Uint64
+	waiting    atomic.Int32
+	halfClosed atomic.Int32 // channels that are not read any more
+	channels   atomic.Int32
+	// mark is the backlog estimate's zero: moved up whenever nothing is kept.
 	mark atomic.Int64
 }
 
@@ -113,14 +114,25 @@ func fateOf(err error) End {
 func (w *wire) ended(why End) { w.fate.CompareAndSwap(uint32(Running), uint32(why)) }
 
 // excess estimates how many bytes from the wire no channel has taken. It is only
-// meant while a relay waits for its VM: otherwise nothing is kept for long.
+// meant while a relay waits for its VM, or does not read: otherwise nothing is
+// kept for long.
 func (w *wire) excess() int64 {
 	balance := w.balance()
-	if w.waiting.Load() == 0 {
+	// Small packets taken one by one count for more than they were; that is
+	// nothing to save up.
+	if w.waiting.Load() == 0 && w.halfClosed.Load() == 0 || balance < w.mark.Load() {
 		w.mark.Store(balance)
 		return 0
 	}
 	return balance - w.mark.Load()
+}
+
+// settle forgets, unless a relay waits for its VM, what was read for no channel:
+// such as the flow control of a long transfer on a half-closed one.
+func (w *wire) settle() {
+	if w.waiting.Load() == 0 {
+		w.mark.Store(w.balance())
+	}
 }
 
 func (w *wire) balance() int64 {

@@ -92,12 +92,13 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 
 // serve starts the jump server, which ends with the test.
 func (w *world) serve(change func(*Config)) {
-	w.t.Helper()
+	t := w.t
+	t.Helper()
 	config := Config{
 		VMPrefixes: []netip.Prefix{netip.MustParsePrefix(vmPrefix)},
 		HostKeys:   []ssh.Signer{newKey(w.t)},
 		Audit:      w.audit,
-		Log:        func(_ bool, message string) { w.t.Log(message) },
+		Log:        func(_ bool, message string) { t.Log(message) },
 		within:     w.hypervisor.Do,
 	}
 	if change != nil {
@@ -156,6 +157,13 @@ func (w *world) audit(r Record) {
 	w.records = append(w.records, r)
 	close(w.news)
 	w.news = make(chan struct{})
+}
+
+// sub makes t the one that fails, until its end.
+func (w *world) sub(t testing.TB) {
+	before := w.t
+	w.t = t
+	t.Cleanup(func() { w.t = before })
 }
 
 // record takes the next record that has not been taken, and waits for it.
@@ -299,6 +307,19 @@ func (w *world) runWith(input, name string, args ...string) result {
 	defer timer.Stop()
 	_ = cmd.Wait()
 	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// background runs a program on the client until the test ends.
+func (w *world) background(name string, args ...string) *exec.Cmd {
+	w.t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = &testLog{w.t}, &testLog{w.t}
+	must(w.t, w.client.Start(cmd))
+	w.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
 }
 
 // ok fails the test unless the program succeeded and wrote what it should.
