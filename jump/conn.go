@@ -128,7 +128,7 @@ func (c *conn) closeRelays(why End) {
 func (c *conn) request(r *ssh.Request) {
 	switch {
 	case r.Type == proveRequest:
-		c.server.proveKeys(c, r)
+		c.proveKeys(r)
 	case strings.HasPrefix(r.Type, "keepalive@"), r.Type == "no-more-sessions@openssh.com":
 		// Clients ask whether we are still there, each under a name of its own,
 		// and any answer will do. OpenSSH's is "no such request". Its clients
