@@ -12,14 +12,17 @@ import (
 
 // Algorithms are few: those that are safe, and fast on arm64 too. OpenSSH's
 // first choice of ciphers, chacha20-poly1305, has no assembly for arm64 in Go;
-// AES-GCM runs at the speed of the CPU's instructions. The Diffie-Hellman groups
+// AES-GCM runs at the speed of the CPU's instructions (hello has the ciphers). The
+// Diffie-Hellman groups
 // of RFC 4253 and 8268 would let a client make the server compute a lot for a
 // few bytes (CVE-2002-20001).
 var (
-	ciphers      = []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR, ssh.CipherAES256CTR}
 	macs         = []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM}
 	keyExchanges = []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, ssh.KeyExchangeECDHP256}
 )
+
+// serverVersion names no release: who scans for one learns nothing.
+const serverVersion = "SSH-2.0-isthmus"
 
 // whoKey is where Permissions keep who logged in.
 const whoKey = "who"
@@ -70,10 +73,10 @@ func exchanges(w *wire) (allow func() bool) {
 }
 
 // serverConfig is the SSH library's configuration for one connection.
-func (s *Server) serverConfig(w *wire) *ssh.ServerConfig {
+func (s *Server) serverConfig(w *wire, ciphers []string) *ssh.ServerConfig {
 	c := &ssh.ServerConfig{
 		Config:        ssh.Config{Ciphers: ciphers, MACs: macs, KeyExchanges: keyExchanges},
-		ServerVersion: "SSH-2.0-isthmus",
+		ServerVersion: serverVersion,
 		// Said before logging in, and only to those who could not: on every
 		// use it would be noise.
 		BannerCallback: func(m ssh.ConnMetadata) string {

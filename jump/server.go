@@ -270,7 +270,11 @@ func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
 	case <-timeout.C:
 		return nil, LoginTimeout
 	}
-	conn, channels, requests, err := ssh.NewServerConn(w, s.serverConfig(w))
+	ciphers, err := w.hello(deadline)
+	if err != nil {
+		return nil, whyNot(err, deadline)
+	}
+	conn, channels, requests, err := ssh.NewServerConn(w, s.serverConfig(w, ciphers))
 	if err != nil {
 		return nil, whyNot(err, deadline)
 	}

@@ -25,14 +25,14 @@ const (
 	overhead = 64
 )
 
-// wire is a client's TCP connection as the SSH transport sees it. It keeps the
-// byte-wise reading of the version line from being a system call each, and
-// counts, so that the connection can be watched from outside.
+// wire is a client's TCP connection as the SSH transport sees it. It counts, so that
+// the connection can be watched from outside.
 type wire struct {
 	net.Conn
 	stall time.Duration // for a write; 0 while logging in, which has a deadline
 
-	first []byte // read ahead for those who ask for single bytes
+	said  int    // bytes that the SSH library writes and hello has written
+	first []byte // read by hello, for the SSH library
 
 	fate atomic.Uint32 // End that the connection has come to by itself; Running: none
 
@@ -64,18 +64,6 @@ func (w *wire) Read(p []byte) (int, error) {
 			w.first = nil
 		}
 		return n, nil
-	}
-	// The SSH library reads the version line byte by byte, and all else
-	// through a buffer.
-	if len(p) == 1 {
-		b := make([]byte, 256)
-		n, err := w.receive(b)
-		if n == 0 {
-			return 0, err
-		}
-		p[0] = b[0]
-		w.first = b[1:n]
-		return 1, nil
 	}
 	if w.excess() > backlogMax+windowSize*int64(w.channels.Load()) {
 		w.ended(Stalled)
@@ -146,6 +134,15 @@ func (w *wire) take(n int) {
 }
 
 func (w *wire) Write(p []byte) (int, error) {
+	if w.said > 0 {
+		n := min(w.said, len(p))
+		w.said -= n
+		if n == len(p) {
+			return n, nil
+		}
+		rest, err := w.Write(p[n:])
+		return n + rest, err
+	}
 	if w.stall > 0 {
 		if err := w.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
 			return 0, err
