@@ -61,8 +61,10 @@ func (w *wire) hello(deadline time.Time) (ciphers []string, err error) {
 		if len(b) == cap(b) {
 			b = slices.Grow(b, len(b))
 		}
-		n, err := w.receive(b[len(b):cap(b)])
+		// Not by receive: that it took too long is not the connection's end.
+		n, err := w.Conn.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
+		w.read.Add(uint64(n))
 		switch {
 		case n > 0:
 		case waiting && timedOut(err) && time.Now().Before(deadline):

@@ -17,7 +17,8 @@ import (
 // of RFC 4253 and 8268 would let a client make the server compute a lot for a
 // few bytes (CVE-2002-20001).
 var (
-	macs         = []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM}
+	// The last is the best that dropbear's dbclient knows, which is on many routers.
+	macs         = []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256}
 	keyExchanges = []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, ssh.KeyExchangeECDHP256}
 )
 

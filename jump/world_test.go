@@ -266,7 +266,6 @@ GlobalKnownHostsFile none
 StrictHostKeyChecking accept-new
 BatchMode yes
 ConnectTimeout 20
-LogLevel ERROR
 `, w.dir), 0o600))
 	must(w.t, w.client.Cover(me.HomeDir, w.dir))
 }
