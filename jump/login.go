@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -27,14 +25,6 @@ const serverVersion = "SSH-2.0-isthmus"
 
 // whoKey is where Permissions keep who logged in.
 const whoKey = "who"
-
-// Key exchanges that one connection may ask for: some at once, then one a second,
-// and one for each so many bytes, since clients rekey by volume.
-const (
-	freeExchanges   = 20
-	exchangeEvery   = time.Second
-	exchangePerByte = 4 << 20
-)
 
 var (
 	errUser      = errors.New("no such user")
@@ -63,16 +53,6 @@ func (s countedSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm 
 	return s.AlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 
-// exchanges counts the key exchanges of a connection.
-func exchanges(w *wire) (allow func() bool) {
-	start := time.Now()
-	var done atomic.Uint64
-	return func() bool {
-		may := freeExchanges + uint64(time.Since(start)/exchangeEvery) + w.read.Load()/exchangePerByte + w.written.Load()/exchangePerByte
-		return done.Add(1) <= may
-	}
-}
-
 // serverConfig is the SSH library's configuration for one connection.
 func (s *Server) serverConfig(w *wire, ciphers []string) *ssh.ServerConfig {
 	c := &ssh.ServerConfig{
@@ -87,9 +67,8 @@ func (s *Server) serverConfig(w *wire, ciphers []string) *ssh.ServerConfig {
 			return fmt.Sprintf("This is a jump server; its user is %q:\n  ssh -J %s@%s root@VM-ADDRESS\n", s.config().User, s.config().User, s.host(w))
 		},
 	}
-	allow := exchanges(w)
 	for _, k := range s.config().hostKeys {
-		c.AddHostKey(countedSigner{k, allow})
+		c.AddHostKey(countedSigner{k, w.exchange})
 	}
 	access := s.config().Access
 	if access.everybody() {

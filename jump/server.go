@@ -42,7 +42,7 @@ type settings struct {
 	Config
 	hostKeys []ssh.AlgorithmSigner
 	policy   policy
-	slots    chan struct{} // handshakes that are worked on
+	slots    chan struct{} // for handshakes that are worked on
 }
 
 // config is what holds for whatever begins now.
@@ -210,7 +210,8 @@ func (s *Server) handle(c net.Conn) {
 	logged, verdict := s.login(w, deadline)
 	s.logins[verdict].Add(1)
 	if logged == nil {
-		if verdict == LoginFailed || verdict == LoginTimeout {
+		// Who goes in time costs nothing, unless it was for the key exchange.
+		if verdict == LoginFailed || verdict == LoginTimeout || verdict == LoginGone && w.exchanges.Load() > 0 {
 			s.admission.penalize(from.Addr(), penaltyLogin)
 		}
 		s.admission.leave(from.Addr(), false)
@@ -256,20 +257,14 @@ type loggedIn struct {
 	requests <-chan *ssh.Request
 }
 
-// login does the handshake, one of a few at a time.
+// login does the handshake.
 func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
 	if err := w.SetDeadline(deadline); err != nil {
 		return nil, LoginGone
 	}
-	timeout := time.NewTimer(time.Until(deadline))
-	defer timeout.Stop()
-	slots := s.config().slots // Update may replace them
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-timeout.C:
-		return nil, LoginTimeout
-	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	turn := w.begin(ctx, s.config().slots) // Update may replace them
+	defer func() { turn.end(); cancel() }()
 	ciphers, err := w.hello(deadline)
 	if err != nil {
 		return nil, whyNot(err, deadline)
@@ -281,13 +276,16 @@ func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
 	if err := w.SetDeadline(time.Time{}); err != nil {
 		return nil, LoginGone
 	}
-	w.stall = s.config().Timeouts.Stall
+	w.stall.Store(int64(s.config().Timeouts.Stall))
+	w.turn.Store(nil)
 	return &loggedIn{conn, channels, requests}, LoggedIn
 }
 
 func whyNot(err error, deadline time.Time) Login {
 	var network net.Error
 	switch {
+	case errors.Is(err, errBusy):
+		return LoginDropped
 	case time.Now().After(deadline), errors.As(err, &network) && network.Timeout():
 		return LoginTimeout
 	case closed(err):

@@ -29,7 +29,11 @@ const (
 // the connection can be watched from outside.
 type wire struct {
 	net.Conn
-	stall time.Duration // for a write; 0 while logging in, which has a deadline
+	start time.Time
+	stall atomic.Int64         // for a write, time.Duration; 0 while logging in, which has a deadline
+	turn  atomic.Pointer[turn] // while logging in
+
+	exchanges atomic.Uint64 // key exchanges that were asked for
 
 	said  int    // bytes that the SSH library writes and hello has written
 	first []byte // read by hello, for the SSH library
@@ -52,18 +56,26 @@ type wire struct {
 }
 
 func newWire(c net.Conn) *wire {
-	w := &wire{Conn: c}
-	w.last.Store(time.Now().UnixNano())
+	w := &wire{Conn: c, start: time.Now()}
+	w.last.Store(w.start.UnixNano())
 	return w
 }
 
 func (w *wire) Read(p []byte) (int, error) {
 	if len(w.first) > 0 {
+		if t := w.turn.Load(); t != nil {
+			if err := t.take(); err != nil {
+				return 0, err
+			}
+		}
 		n := copy(p, w.first)
 		if w.first = w.first[n:]; len(w.first) == 0 {
 			w.first = nil
 		}
 		return n, nil
+	}
+	if t := w.turn.Load(); t != nil {
+		return w.loginRead(t, p)
 	}
 	if w.excess() > backlogMax+windowSize*int64(w.channels.Load()) {
 		w.ended(Stalled)
@@ -143,8 +155,8 @@ func (w *wire) Write(p []byte) (int, error) {
 		rest, err := w.Write(p[n:])
 		return n + rest, err
 	}
-	if w.stall > 0 {
-		if err := w.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
+	if stall := time.Duration(w.stall.Load()); stall > 0 {
+		if err := w.SetWriteDeadline(time.Now().Add(stall)); err != nil {
 			return 0, err
 		}
 	}
