@@ -86,11 +86,7 @@ func refuse(end End, format string, args ...any) *refusal {
 // be dialled, or why not. Names are never looked up: what is checked here and
 // what is dialled can't differ.
 func (p *policy) allow(host string, port uint32) (netip.Addr, *refusal) {
-	literal := host
-	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
-		literal = host[1 : len(host)-1]
-	}
-	a, err := netip.ParseAddr(literal)
+	a, err := netip.ParseAddr(literal(host))
 	switch {
 	case err != nil:
 		return a, refuse(RefusedTarget, "give the VM's IPv6 address, not a name")
@@ -113,6 +109,22 @@ func (p *policy) allow(host string, port uint32) (netip.Addr, *refusal) {
 		return a, refuse(RefusedOptOut, "this VM does not want to be reached through the jump server")
 	}
 	return a, nil
+}
+
+// literalSuffix marks an address without colons, for programs that take the first
+// one for the end of a host name, as dropbear's dbclient does:
+// 2001-db8--1.ipv6-literal.net. Windows writes addresses so in UNC paths. It is an address in itself; nobody is asked for that name.
+const literalSuffix = ".ipv6-literal.net"
+
+// literal is a host as a client writes it, without what is around the address.
+func literal(host string) string {
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		return host[1 : len(host)-1]
+	}
+	if n := len(host) - len(literalSuffix); n > 0 && strings.EqualFold(host[n:], literalSuffix) {
+		return strings.ReplaceAll(host[:n], "-", ":")
+	}
+	return host
 }
 
 func contains(list []netip.Prefix, a netip.Addr) bool {

@@ -47,7 +47,8 @@ type world struct {
 	client, hypervisor, vm *lab.Host
 	dir                    string // for files of the client's
 	server                 *Server
-	port                   string // that the server listens on
+	vmKey                  ssh.PublicKey // of the VM's sshd
+	port                   string        // that the server listens on
 
 	mu      sync.Mutex
 	records []Record
@@ -215,7 +216,7 @@ func (w *world) sshd() {
 	labtest.NeedProgram(w.t, "ssh", "openssh-client")
 	labtest.NeedProgram(w.t, "sshd", "openssh-server")
 	dir := w.t.TempDir()
-	keyFile(w.t, filepath.Join(dir, "host"))
+	w.vmKey = keyFile(w.t, filepath.Join(dir, "host"))
 	keyFile(w.t, filepath.Join(w.dir, "key"))
 	config := filepath.Join(dir, "sshd_config")
 	must(w.t, os.WriteFile(config, fmt.Appendf(nil, `Port 22

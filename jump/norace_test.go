@@ -1,0 +1,6 @@
+//go:build !race
+
+package jump
+
+// bulkSize is a large transfer.
+const bulkSize = 1 << 30
