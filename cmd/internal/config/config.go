@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"time"
 
 	"aarch64.com/isthmus/translate"
@@ -17,6 +18,7 @@ type Config struct {
 	POP     string // name of this point of presence, "" when not set
 	Domain  string // DNS suffix of the names that users are shown, "" when not set
 	Router  Router
+	Jump    Jump
 	Metrics Metrics
 	Control Control
 }
@@ -212,6 +214,7 @@ func (c *Config) NeedRestart(next *Config) []string {
 		{"router.share", reflect.DeepEqual(c.Router.Share, next.Router.Share)},
 		{"router.port", reflect.DeepEqual(c.Router.Ports, next.Router.Ports)},
 		{"router.kernel", reflect.DeepEqual(c.Router.Kernel, next.Router.Kernel)},
+		{"jump.listen", slices.Equal(c.Jump.Listen, next.Jump.Listen)},
 		{"metrics", c.Metrics == next.Metrics},
 		{"control", c.Control == next.Control},
 	} {
@@ -231,5 +234,6 @@ func (c *Config) Reloaded(next *Config) *Config {
 	running.Router.ICMPErrorRate = c.Router.ICMPErrorRate
 	running.Router.StateDir, running.Router.Dynamic = c.Router.StateDir, c.Router.Dynamic
 	running.Router.Share = c.Router.Share
+	running.Jump.Listen = c.Jump.Listen
 	return &running
 }

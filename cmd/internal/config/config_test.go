@@ -38,6 +38,17 @@ func TestDefaults(t *testing.T) {
 			Share:           Share{PortsPerVM: 256, MaxConnections: 4000, NewPerSecond: 400, Keep: true},
 			Kernel:          Kernel{Interface: "isthmus0", FastPath: FastPathAuto, Forwarding: ForwardingCheck},
 		},
+		Jump: Jump{
+			User: "jump", Access: AccessAnyone, DrainTimeout: time.Minute, Audit: AuditLog,
+			Limits: JumpLimits{
+				StartupsDrop: 100, StartupsMax: 1000, Connections: 10_000, ConnectionsPerSource: 64, ChannelsPerConnection: 64,
+				Channels: 20_000, TargetsPerMinute: 60, DialsPerMinute: 60, RefusalsPerConnection: 32,
+			},
+			Timeouts: JumpTimeouts{
+				Login: 20 * time.Second, Dial: 10 * time.Second, Unused: 2 * time.Minute, Idle: 24 * time.Hour,
+				Stall: 5 * time.Minute, Keepalive: time.Minute,
+			},
+		},
 		Metrics: Metrics{Listen: "[::1]:9464"},
 		Control: Control{Socket: "/run/isthmus/control.sock"},
 	}
@@ -98,6 +109,43 @@ fast_path = "off"
 forwarding = "set"
 fast_path_interfaces = ["vm0", "wan0"]
 
+[jump]
+listen = ["0.0.0.0:22", "[::]:22"]
+vm_prefixes = ["2001:db8::/32"]
+vm_opt_out = ["2001:db8::aa64"]
+user = "relay"
+host = "jump.example.com"
+access = "listed"
+authorized_keys = "/etc/isthmus/authorized_keys"
+tokens = "/etc/isthmus/tokens"
+host_keys = ["/etc/isthmus/key"]
+next_host_keys = ["/etc/isthmus/key2"]
+host_certificates = ["/etc/isthmus/key-cert.pub"]
+proxy_from = ["192.0.2.10", "2001:db8:9::/48"]
+drain_timeout = "0s"
+audit = "/var/log/jump.json"
+
+[jump.limits]
+handshakes = 1
+startups_drop = 2
+startups_max = 3
+connections = 4
+connections_per_source = 5
+channels_per_connection = 6
+channels = 7
+targets_per_minute = 8
+dials_per_minute = 9
+refusals_per_connection = 0
+exempt = ["192.0.2.0/24"]
+
+[jump.timeouts]
+login = "1s"
+dial = "2s"
+unused = "3s"
+idle = "0s"
+stall = "5s"
+keepalive = "6s"
+
 [metrics]
 listen = ""
 
@@ -126,6 +174,18 @@ socket = "/run/other.sock"
 				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},
 			},
 			Kernel: Kernel{Interface: "siit0", FastPath: FastPathOff, Forwarding: ForwardingSet, FastPathInterfaces: []string{"vm0", "wan0"}},
+		},
+		Jump: Jump{
+			Listen: []string{"0.0.0.0:22", "[::]:22"}, VMPrefixes: prefixes("2001:db8::/32"), VMOptOut: prefixes("2001:db8::aa64/128"),
+			User: "relay", Host: "jump.example.com", Access: AccessListed,
+			AuthorizedKeys: "/etc/isthmus/authorized_keys", Tokens: "/etc/isthmus/tokens",
+			HostKeys: []string{"/etc/isthmus/key"}, NextHostKeys: []string{"/etc/isthmus/key2"}, HostCertificates: []string{"/etc/isthmus/key-cert.pub"},
+			ProxyFrom: prefixes("192.0.2.10/32", "2001:db8:9::/48"), Audit: "/var/log/jump.json",
+			Limits: JumpLimits{
+				Handshakes: 1, StartupsDrop: 2, StartupsMax: 3, Connections: 4, ConnectionsPerSource: 5, ChannelsPerConnection: 6,
+				Channels: 7, TargetsPerMinute: 8, DialsPerMinute: 9, Exempt: prefixes("192.0.2.0/24"),
+			},
+			Timeouts: JumpTimeouts{Login: time.Second, Dial: 2 * time.Second, Unused: 3 * time.Second, Stall: 5 * time.Second, Keepalive: 6 * time.Second},
 		},
 		Control: Control{Socket: "/run/other.sock"},
 	}
@@ -198,7 +258,7 @@ func TestErrors(t *testing.T) {
 		{"unknown key in a port", "[[router.port]]\ninterface = 'a'\nzerocopy = 'off'", []string{"3:1: router.port[0].zerocopy: unknown key; did you mean zero_copy?"}},
 		{"unknown key in a mapping", "[router]\neam = [{ ipv6 = '2001:db8::1', ip4 = '192.0.2.1' }]", []string{
 			`2:8: router.eam[0]: ipv4 is missing; add ipv4 = "192.0.2.0/24"`, "2:32: router.eam[0].ip4: unknown key; a mapping has ipv6 and ipv4"}},
-		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.share], [router.kernel], [metrics], [control]"}},
+		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.share], [router.kernel], [jump], [jump.limits], [jump.timeouts], [metrics], [control]"}},
 		{"unknown section, near", "[routers]", []string{"1:2: routers: unknown section; did you mean [router]?"}},
 		{"unknown section, inner", "[router.kernal]\ninterface = 'x'", []string{"1:9: router.kernal: unknown section; did you mean [router.kernel]?"}},
 		{"syntax", "[router]\npool6 = [", []string{"2:9: array is incomplete; correct the TOML syntax"}},
@@ -351,6 +411,14 @@ func TestNeedRestart(t *testing.T) {
 				case s.path == "router.share":
 					base = parse(t, pool)
 					doc = pool + s.header() + "\n" + k.name + " = " + k.example
+				case k.name == "listen" && s.path == "jump":
+					const besides = "\nvm_prefixes = ['2001:db8::/32']" + port
+					base = parse(t, s.header()+besides)
+					doc = s.header() + "\n" + k.name + " = " + k.example + besides
+				case k.name == "access":
+					const besides = "\ntokens = '/etc/tokens'" + port
+					base = parse(t, s.header()+besides)
+					doc = s.header() + "\n" + k.name + " = " + k.example + besides
 				case s.path == "":
 					doc = k.name + " = " + k.example + port
 				case s.many && k.required:

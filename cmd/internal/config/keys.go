@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"aarch64.com/isthmus/translate/router/nat44"
@@ -47,18 +48,21 @@ func (s *section) header() string {
 }
 
 // language is the whole language of the file.
-var language = []section{
+var language = slices.Concat(routerSections, jumpSections, daemonSections)
+
+// routerSections are the top of the file and the keys of the router.
+var routerSections = []section{
 	{
 		doc: "What this host is called. Both may stay empty.",
 		keys: []key{
 			{
 				name: "pop", typ: "string", def: `""`, example: `"dfw"`, restart: true,
-				doc: "Name of this point of presence, one DNS label. It appears in the metric `isthmus_instance_info`.",
+				doc: "Name of this point of presence, one DNS label. It appears in the metric `isthmus_instance_info`, and in what users of the jump server are shown.",
 				set: func(c *Config, v value) { v.dnsLabel(&c.POP) },
 			},
 			{
 				name: "domain", typ: "string", def: `""`, example: `"infra.example.com"`, restart: true,
-				doc: "DNS suffix of this installation. It appears in the metric `isthmus_instance_info`.",
+				doc: "DNS suffix of this installation. It appears in the metric `isthmus_instance_info`, and in what users of the jump server are shown.",
 				set: func(c *Config, v value) { v.dnsName(&c.Domain) },
 			},
 		},
@@ -136,7 +140,7 @@ var language = []section{
 			},
 			{
 				name: "state_dir", typ: "string, absolute path", def: `"/var/lib/isthmus"`, example: `"/var/lib/other"`, restart: true,
-				doc: "The directory for what is kept across restarts, such as who has which address of the dynamic pool. Empty: nothing is kept.",
+				doc: "The directory for what is kept across restarts, such as who has which address of the dynamic pool, and the jump server's host key. Empty: nothing is kept.",
 				set: func(c *Config, v value) { v.directory(&c.Router.StateDir) },
 			},
 		},
@@ -258,6 +262,10 @@ var language = []section{
 			},
 		},
 	},
+}
+
+// daemonSections are the keys of the process itself.
+var daemonSections = []section{
 	{
 		path: "metrics",
 		doc:  "The HTTP endpoint with /metrics for Prometheus, /healthz and /readyz.",

@@ -21,6 +21,8 @@ type family struct {
 var (
 	family4 = family{"IPv4", netip.Addr.Is4, "192.0.2.0/24"}
 	family6 = family{"IPv6", func(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }, "2001:db8::/64"}
+	// Of either version; IPv4 in its own form only.
+	familyAny = family{"IP", func(a netip.Addr) bool { return !a.Is4In6() }, "192.0.2.0/24"}
 )
 
 // prefix reads one prefix; an address alone is a prefix of its full length.
