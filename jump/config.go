@@ -131,7 +131,8 @@ func setDefault[T int | time.Duration](value *T, def, unbounded T) {
 
 var errNoPrefixes = errors.New("no VM prefixes: the jump server would reach nothing (set vm_prefixes in [jump])")
 
-func (c *Config) check() error {
+// Check tells what the configuration lacks, or nil.
+func (c *Config) Check() error {
 	if len(c.VMPrefixes) == 0 {
 		return errNoPrefixes
 	}

@@ -11,33 +11,54 @@ type End uint8
 
 // What may become of a channel. The zero value is no end.
 const (
-	Running        End = iota
-	Finished           // closed by the client, or by both sides
-	ClientGone         // the client does not answer, or talks nonsense
-	VMGone             // the VM's connection broke
-	Stalled            // a side took nothing, or the client's backlog was too large
-	Idled              // no byte for too long
-	Killed             // an operator ended it
-	Drained            // the server stopped
-	DialFailed         // the VM does not answer, or refuses
-	RefusedRequest     // malformed
-	RefusedTarget      // no VM's address
-	RefusedPort        // not port 22
-	RefusedOptOut      // the VM's owner does not want it
-	RefusedRate        // too many in too short a time
-	RefusedCount       // too many at once
-	RefusedType        // a kind of channel that this server does not have
-	Help               // a shell, command or subsystem: told what to do instead
+	Running End = iota
+	Finished
+	ClientGone
+	VMGone
+	Stalled
+	Idled
+	Killed
+	Drained
+	DialFailed
+	RefusedRequest
+	RefusedTarget
+	RefusedPort
+	RefusedOptOut
+	RefusedRate
+	RefusedCount
+	RefusedType
+	Help
 	ends
 )
 
-var endNames = [ends]string{
-	"running", "finished", "client_gone", "vm_gone", "stalled", "idle", "killed", "drained", "dial_failed",
-	"refused_request", "refused_target", "refused_port", "refused_opt_out", "refused_rate", "refused_count", "refused_type", "help",
+// word is how logs and metrics call something, and what that means.
+type word struct{ name, doc string }
+
+var endWords = [ends]word{
+	Running:        {"running", "Still open."},
+	Finished:       {"finished", "Closed by the client, or by both sides."},
+	ClientGone:     {"client_gone", "The client does not answer, or talks nonsense."},
+	VMGone:         {"vm_gone", "The VM's connection broke."},
+	Stalled:        {"stalled", "A side took nothing for too long, or the client sent more than anybody takes."},
+	Idled:          {"idle", "No byte for too long."},
+	Killed:         {"killed", "Ended by an operator."},
+	Drained:        {"drained", "The server stopped."},
+	DialFailed:     {"dial_failed", "The VM does not answer, or refuses."},
+	RefusedRequest: {"refused_request", "A request that is malformed, or for what this server does not do."},
+	RefusedTarget:  {"refused_target", "No address of a VM."},
+	RefusedPort:    {"refused_port", "Another port than 22."},
+	RefusedOptOut:  {"refused_opt_out", "The VM's owner does not want it (vm_opt_out)."},
+	RefusedRate:    {"refused_rate", "More VMs, or connections to one VM, than a source may ask for in a minute."},
+	RefusedCount:   {"refused_count", "More than a connection, or the server, may have at a time."},
+	RefusedType:    {"refused_type", "A kind of channel that this server does not have."},
+	Help:           {"help", "A shell, command or subsystem: told what to do instead."},
 }
 
 // String is the word that logs and metrics use.
-func (e End) String() string { return endNames[e] }
+func (e End) String() string { return endWords[e].name }
+
+// Doc is what it means.
+func (e End) Doc() string { return endWords[e].doc }
 
 // Ends are all that a channel can come to.
 func Ends() []End {
@@ -56,21 +77,33 @@ type Login uint8
 
 // What may become of a connection.
 const (
-	LoggedIn      Login = iota
-	LoginFailed         // broken handshake, no common algorithm, wrong user, key or token
-	LoginTimeout        // too slow
-	LoginGone           // the client went away
-	LoginDropped        // too many that had not logged in, or connections in all
-	LoginSource         // too many from this source
-	LoginPenalty        // the source has misbehaved
-	LoginNoHeader       // a load balancer sent no PROXY header
+	LoggedIn Login = iota
+	LoginFailed
+	LoginTimeout
+	LoginGone
+	LoginDropped
+	LoginSource
+	LoginPenalty
+	LoginNoHeader
 	logins
 )
 
-var loginNames = [logins]string{"ok", "failed", "timeout", "gone", "dropped", "source_full", "penalty", "no_proxy_header"}
+var loginWords = [logins]word{
+	LoggedIn:      {"ok", "Let in."},
+	LoginFailed:   {"failed", "A broken handshake, no algorithm in common, or a wrong user, key or token."},
+	LoginTimeout:  {"timeout", "Too slow."},
+	LoginGone:     {"gone", "The client went away."},
+	LoginDropped:  {"dropped", "Too many that had not logged in, or connections in all."},
+	LoginSource:   {"source_full", "Too many connections of this source."},
+	LoginPenalty:  {"penalty", "The source has misbehaved lately."},
+	LoginNoHeader: {"no_proxy_header", "A load balancer (proxy_from) sent no PROXY header."},
+}
 
 // String is the word that logs and metrics use.
-func (l Login) String() string { return loginNames[l] }
+func (l Login) String() string { return loginWords[l].name }
+
+// Doc is what it means.
+func (l Login) Doc() string { return loginWords[l].doc }
 
 // Logins are all that a connection can come to.
 func Logins() []Login {

@@ -49,7 +49,7 @@ type settings struct {
 func (s *Server) config() *settings { return s.settings.Load() }
 
 func newSettings(c Config) (*settings, error) {
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	c.Limits.setDefaults()

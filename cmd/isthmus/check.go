@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -66,12 +69,37 @@ func describe(out io.Writer, file string, c *config.Config) error {
 		row("ports", "none: the kernel path only")
 	}
 	row("kernel path", "TUN device %s", r.Kernel.Interface)
+	if len(c.Jump.Listen) > 0 {
+		row("jump server", "%s", describeJump(c))
+		if err := checkJumpFiles(c); err != nil {
+			warnings = append(warnings, err.Error()+"; the jump server would not start here")
+		}
+	}
 	row("metrics", "%s", metricsURL(c.Metrics.Listen))
 	row("control", "%s", orNone(nonEmpty(c.Control.Socket)))
 	for _, s := range warnings {
 		row("warning", "%s", s)
 	}
 	return w.Flush()
+}
+
+// describeJump says what the jump server does.
+func describeJump(c *config.Config) string {
+	j := &c.Jump
+	who := "anyone"
+	if j.Access == config.AccessListed {
+		who = "who is listed in " + strings.Join(slices.DeleteFunc([]string{j.AuthorizedKeys, j.Tokens}, func(s string) bool { return s == "" }), " and ")
+	}
+	return fmt.Sprintf("on %s, lets %s to port 22 of %s", strings.Join(j.Listen, ", "), who, strings.Join(prefixStrings(j.VMPrefixes), ", "))
+}
+
+// checkJumpFiles reads the files that [jump] names, without making any.
+func checkJumpFiles(c *config.Config) error {
+	if _, err := loadHostKeys(c, false); err != nil && !(len(c.Jump.HostKeys) == 0 && errors.Is(err, os.ErrNotExist)) {
+		return err
+	}
+	_, err := loadAccess(c)
+	return err
 }
 
 // describePool says what becomes of hosts that have no mapping.

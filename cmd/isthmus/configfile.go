@@ -16,6 +16,12 @@ func addConfigFlag(c *cobra.Command, file *string) {
 	_ = c.MarkFlagFilename("config", "toml")
 }
 
+// addPersistentConfigFlag adds -c FILE for a command and those below it.
+func addPersistentConfigFlag(c *cobra.Command, file *string) {
+	c.PersistentFlags().StringVarP(file, "config", "c", "", "configuration file (TOML); without it the built-in defaults hold")
+	_ = c.MarkPersistentFlagFilename("config", "toml")
+}
+
 // loadConfig reads the file, or gives what holds where there is none.
 func loadConfig(file string) (*config.Config, error) {
 	if file == "" {

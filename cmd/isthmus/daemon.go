@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,29 +19,32 @@ import (
 	"aarch64.com/isthmus/cmd/internal/metrics"
 	"aarch64.com/isthmus/cmd/internal/sdnotify"
 	"aarch64.com/isthmus/cmd/internal/version"
-	"aarch64.com/isthmus/translate/router"
 )
 
 // daemon is a running isthmus.
 type daemon struct {
-	file    string // "" for built-in defaults
-	config  *config.Config
-	log     zerolog.Logger
-	notify  *sdnotify.Notifier
-	router  *router.Router
-	probe   probe
-	process *metrics.Daemon
-	metrics *metrics.Server // nil without endpoint
-	control *control.Server // nil without socket
-	started time.Time
+	file     string // "" for built-in defaults
+	config   *config.Config
+	log      zerolog.Logger
+	notify   *sdnotify.Notifier
+	names    []string // of the services
+	services []service
+	process  *metrics.Daemon
+	metrics  *endpoint
+	control  *control.Server // nil without socket
+	started  time.Time
 
 	mu sync.Mutex // guards config, which a reload replaces
 }
 
 // startDaemon opens everything that can fail. After an error nothing is left
 // behind.
-func startDaemon(file string, conf *config.Config, log zerolog.Logger, notify *sdnotify.Notifier) (*daemon, error) {
-	if err := checkCapabilities(conf); err != nil {
+func startDaemon(file string, conf *config.Config, only []string, log zerolog.Logger, notify *sdnotify.Notifier) (*daemon, error) {
+	chosen, err := chooseKinds(conf, only)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCapabilities(conf, chosen); err != nil {
 		return nil, err
 	}
 	d := &daemon{
@@ -48,38 +52,33 @@ func startDaemon(file string, conf *config.Config, log zerolog.Logger, notify *s
 		process: &metrics.Daemon{POP: conf.POP, Domain: conf.Domain},
 		started: time.Now(),
 	}
-	d.logStart()
-	rc := routerConfig(conf)
-	rc.Log = func(warn bool, message string) {
-		level := zerolog.InfoLevel
-		if warn {
-			level = zerolog.WarnLevel
-		}
-		log.WithLevel(level).Msg(message)
+	for _, k := range chosen {
+		d.names = append(d.names, k.name)
+	}
+	d.log.Info().Str("version", version.Get().Version).Str("config", source(file)).Strs("services", d.names).Msg("isthmus starts")
+	for _, w := range conf.Warnings() {
+		d.log.Warn().Msg(w)
 	}
 	// A port that is taken is found out before any packet is diverted.
-	if conf.Metrics.Listen != "" {
-		stats := func() router.Stats { return d.router.Stats() }
-		m, err := metrics.Listen(conf.Metrics.Listen, d.probe.alive, d.process,
-			&metrics.Router{Stats: stats, Kernel: conf.Router.Kernel.Interface})
-		if err != nil {
-			return nil, err
-		}
-		d.metrics = m
-	}
-	r, err := router.Open(rc)
-	if err != nil {
-		if d.metrics != nil {
-			d.metrics.Close()
-		}
+	d.metrics = &endpoint{address: conf.Metrics.Listen, alive: d.alive, log: log, patient: !d.serves("router")}
+	if err := d.metrics.open(); err != nil {
 		return nil, err
 	}
-	d.router = r
-	d.probe.ask = func() { r.Stats() }
+	if d.services, err = openKinds(chosen, conf, log); err != nil {
+		d.metrics.release()
+		return nil, err
+	}
+	d.metrics.collectors = append(d.metrics.collectors, d.process)
+	for _, s := range d.services {
+		d.metrics.collectors = append(d.metrics.collectors, s.collector())
+	}
 	d.openControl()
 	d.process.Loaded()
 	return d, nil
 }
+
+// serves tells whether this process has a service of that name.
+func (d *daemon) serves(name string) bool { return slices.Contains(d.names, name) }
 
 // openControl opens the control socket. Forwarding packets matters more than
 // being asked about it: where the socket cannot be had, isthmus runs without.
@@ -89,13 +88,48 @@ func (d *daemon) openControl() {
 		return
 	}
 	c, err := control.Listen(path)
+	if errors.Is(err, control.ErrInUse) && d.succeeds(path) {
+		d.log.Info().Str("socket", path).Msg("taking over the control socket from another isthmus with the same services")
+		c, err = control.TakeOver(path)
+	}
 	if err != nil {
 		d.log.Warn().Msg(err.Error() + "; going on without it")
 		return
 	}
 	c.Handle(statusPath, func() any { return d.askStatus() })
-	d.handleMap(c)
+	for _, s := range d.services {
+		s.handle(c)
+	}
 	d.control = c
+}
+
+// succeeds tells whether whoever answers on a control socket has no service but
+// those that this process has, too: it is about to stop, then.
+func (d *daemon) succeeds(path string) bool {
+	var other status
+	if err := control.Get(context.Background(), path, statusPath, &other); err != nil || len(other.Services) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(other.Services, func(name string) bool { return !d.serves(name) })
+}
+
+// askStatus is the status of the running daemon.
+func (d *daemon) askStatus() status {
+	out := newStatus(d.file, d.started, d.names)
+	for _, s := range d.services {
+		s.status(&out, d.current())
+	}
+	return out
+}
+
+// alive is nil while every service answers.
+func (d *daemon) alive(ctx context.Context) error {
+	for _, s := range d.services {
+		if err := s.alive(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // current is the configuration in use.
@@ -113,20 +147,7 @@ func source(file string) string {
 	return file
 }
 
-// logStart says what is going to happen.
-func (d *daemon) logStart() {
-	r := &d.config.Router
-	d.log.Info().Str("version", version.Get().Version).Str("config", source(d.file)).Msg("isthmus starts")
-	d.log.Info().Strs("pool6", prefixStrings(r.Pool6)).Int("eam", len(r.EAM)).Int("ports", len(r.Ports)).
-		Str("kernel", r.Kernel.Interface).Msg("translating between IPv6 and IPv4")
-	d.log.Info().Msg("hosts without a mapping " + describePool(d.config))
-	d.log.Info().Msg("IPv6 sources: " + describeSources(d.config))
-	for _, w := range d.config.Warnings() {
-		d.log.Warn().Msg(w)
-	}
-}
-
-// run forwards until a signal ends it, or something breaks.
+// run serves until a signal ends it, or something breaks.
 func (d *daemon) run() error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -134,19 +155,22 @@ func (d *daemon) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
-	ended := make(chan error, 3) // one place for each goroutine below
-	running := 1
-	go func() { ended <- d.router.Run(ctx) }()
-	if d.metrics != nil {
+	ended := make(chan error, len(d.services)+2) // one place for each goroutine below
+	running := 0
+	begin := func(run func(context.Context) error) {
 		running++
-		go func() { ended <- d.metrics.Serve(ctx) }()
-		d.log.Info().Stringer("address", d.metrics.Address()).Msg("metrics endpoint listens")
+		go func() { ended <- run(ctx) }()
+	}
+	for _, s := range d.services {
+		begin(s.run)
+	}
+	if d.metrics.address != "" {
+		begin(d.metrics.run)
 	}
 	if d.control != nil {
-		running++
-		go func() { ended <- d.control.Serve(ctx) }()
+		begin(d.control.Serve)
 	}
-	d.setReady(true)
+	d.metrics.ready(true)
 	d.tell(sdnotify.Ready, d.status())
 	d.log.Info().Msg("ready")
 
@@ -174,7 +198,11 @@ func (d *daemon) run() error {
 			}
 			d.log.Info().Str("signal", s.String()).Msg("stopping; a second signal aborts")
 			if s == syscall.SIGINT {
-				d.router.ForGood()
+				for _, s := range d.services {
+					s.forGood()
+				}
+			} else if err := d.drain(signals); err != nil {
+				return err
 			}
 			return d.stop(cancel, ended, running, signals)
 		}
@@ -182,11 +210,46 @@ func (d *daemon) run() error {
 	return errors.Join(failed, d.stop(cancel, ended, running, signals))
 }
 
+// stopMargin is what stopping takes beside draining, at most.
+const stopMargin = 30 * time.Second
+
+// drain lets what is open end by itself, for as long as the configuration says.
+// Until then everything goes on but what draining has stopped: packets of open
+// sessions may well go through the router.
+func (d *daemon) drain(signals <-chan os.Signal) error {
+	timeout := d.current().Jump.DrainTimeout
+	d.metrics.ready(false)
+	d.tell(sdnotify.Stopping, sdnotify.ExtendTimeout(timeout+stopMargin))
+	if !d.serves("router") {
+		d.metrics.release() // for who takes over
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	var wait sync.WaitGroup
+	for _, s := range d.services {
+		wait.Go(func() { s.drain(ctx) })
+	}
+	drained := make(chan struct{})
+	go func() { wait.Wait(); close(drained) }()
+	for {
+		select {
+		case <-drained:
+			return nil
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return aborted(s)
+			}
+		}
+	}
+}
+
+func aborted(s os.Signal) error { return fmt.Errorf("aborted by a second signal (%v)", s) }
+
 // stop ends the services and waits for them to clean up. A second signal ends
 // the process at once: the kernel then closes what it had open, which detaches
 // the XDP programs and removes the TUN device as well.
 func (d *daemon) stop(cancel func(), ended <-chan error, running int, signals <-chan os.Signal) error {
-	d.setReady(false)
+	d.metrics.ready(false)
 	d.tell(sdnotify.Stopping)
 	cancel()
 	var errs error
@@ -197,7 +260,7 @@ func (d *daemon) stop(cancel func(), ended <-chan error, running int, signals <-
 			errs = errors.Join(errs, err)
 		case s := <-signals:
 			if s != syscall.SIGHUP {
-				return fmt.Errorf("aborted by a second signal (%v)", s)
+				return aborted(s)
 			}
 		}
 	}
@@ -220,8 +283,13 @@ func (d *daemon) reload() {
 
 func (d *daemon) apply() error {
 	next, err := config.Load(d.file)
+	var running *config.Config
 	if err == nil {
-		err = d.router.Reload(routerConfig(next))
+		running = d.config.Reloaded(next)
+		var apply func() error
+		if apply, err = prepareAll(d.services, running); err == nil {
+			err = apply()
+		}
 	}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
@@ -233,21 +301,29 @@ func (d *daemon) apply() error {
 	for _, w := range next.Warnings() {
 		d.log.Warn().Msg(w)
 	}
-	if keys := d.config.NeedRestart(next); len(keys) > 0 {
+	if keys := d.needRestart(next); len(keys) > 0 {
 		d.log.Warn().Strs("keys", keys).Msg("these have changed and take effect on restart only")
 	}
 	d.mu.Lock()
-	d.config = d.config.Reloaded(next)
+	d.config = running
 	d.mu.Unlock()
 	d.log.Info().Str("config", d.file).Strs("pool6", prefixStrings(next.Router.Pool6)).Int("eam", len(next.Router.EAM)).Msg("reloaded")
 	return nil
 }
 
-// watchdog tells systemd that the workers are well, if they are.
+// needRestart names what only a restart of this process can change.
+func (d *daemon) needRestart(next *config.Config) []string {
+	return slices.DeleteFunc(d.config.NeedRestart(next), func(key string) bool {
+		section, _, _ := strings.Cut(key, ".")
+		return slices.Contains(kindNames(), section) && !d.serves(section) && key != "jump.listen"
+	})
+}
+
+// watchdog tells systemd that the services are well, if they are.
 func (d *daemon) watchdog(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if err := d.probe.alive(ctx); err != nil {
+	if err := d.alive(ctx); err != nil {
 		d.log.Error().Err(err).Msg("not telling the watchdog")
 		return
 	}
@@ -256,14 +332,11 @@ func (d *daemon) watchdog(ctx context.Context) {
 
 // status is the line for systemctl status.
 func (d *daemon) status() string {
-	r := &d.config.Router
-	return sdnotify.Status(fmt.Sprintf("translating %s, %d mappings, %d ports", strings.Join(prefixStrings(r.Pool6), " "), len(r.EAM), len(r.Ports)))
-}
-
-func (d *daemon) setReady(yes bool) {
-	if d.metrics != nil {
-		d.metrics.Ready(yes)
+	var parts []string
+	for _, s := range d.services {
+		parts = append(parts, s.summary(d.config))
 	}
+	return sdnotify.Status(strings.Join(parts, "; "))
 }
 
 func (d *daemon) tell(states ...string) {

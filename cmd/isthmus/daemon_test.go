@@ -367,7 +367,7 @@ func TestSystemd(t *testing.T) {
 // A second signal does not wait for anybody.
 func TestSecondSignalAborts(t *testing.T) {
 	var log bytes.Buffer
-	d := &daemon{log: zerolog.New(&log), notify: &sdnotify.Notifier{}}
+	d := &daemon{log: zerolog.New(&log), notify: &sdnotify.Notifier{}, metrics: &endpoint{}}
 	signals := make(chan os.Signal, 2)
 	signals <- syscall.SIGHUP // not a wish to stop
 	signals <- syscall.SIGINT

@@ -10,14 +10,22 @@ import (
 	"aarch64.com/isthmus/cmd/internal/config"
 )
 
-// checkCapabilities names, in one sentence, every capability that this
-// configuration needs and the process lacks.
-func checkCapabilities(c *config.Config) error {
+// checkCapabilities names, in one sentence, every capability that these services
+// need and the process lacks.
+func checkCapabilities(c *config.Config, chosen []kind) error {
 	have, err := effectiveCapabilities()
 	if err != nil {
 		return err
 	}
-	return missingCapabilities(have, len(c.Router.Ports) > 0)
+	var needed []capability
+	for _, k := range chosen {
+		list, err := k.needs(c)
+		if err != nil {
+			return err
+		}
+		needed = append(needed, list...)
+	}
+	return missingCapabilities(have, needed)
 }
 
 // capability is what isthmus needs of capabilities(7).
@@ -25,24 +33,14 @@ type capability struct {
 	bit     int
 	name    string
 	purpose string
-	ports   bool // only with AF_XDP ports
 }
 
-var capabilities = []capability{
-	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "make the TUN device and its routes", false},
-	{unix.CAP_NET_RAW, "CAP_NET_RAW", "open raw and AF_XDP sockets", false},
-	{unix.CAP_BPF, "CAP_BPF", "load the XDP program", true},
-}
-
-func missingCapabilities(have uint64, ports bool) error {
-	var needed, names, purposes []string
-	for _, c := range capabilities {
+func missingCapabilities(have uint64, needed []capability) error {
+	var all, names, purposes []string
+	for _, c := range needed {
+		all = append(all, c.name)
 		// CAP_SYS_ADMIN contains CAP_BPF, and is what kernels before 5.8 ask for.
 		admin := c.bit == unix.CAP_BPF && have>>unix.CAP_SYS_ADMIN&1 == 1
-		if c.ports && !ports {
-			continue
-		}
-		needed = append(needed, c.name)
 		if have>>c.bit&1 == 1 || admin {
 			continue
 		}
@@ -53,7 +51,7 @@ func missingCapabilities(have uint64, ports bool) error {
 		return nil
 	}
 	return fmt.Errorf("%s missing, needed to %s; run isthmus as root, or as a service with AmbientCapabilities=%s (see deploy/isthmus.service)",
-		strings.Join(names, " and "), strings.Join(purposes, " and to "), strings.Join(needed, " "))
+		strings.Join(names, " and "), strings.Join(purposes, " and to "), strings.Join(all, " "))
 }
 
 func effectiveCapabilities() (uint64, error) {

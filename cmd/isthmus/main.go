@@ -4,6 +4,7 @@
 //	isthmus check -c FILE say what is wrong with a configuration, and what it would do
 //	isthmus explain       say what becomes of a packet, and why
 //	isthmus status        ask the running one how it is doing
+//	isthmus jump          look after the SSH jump server: sessions, host keys, tokens
 //	isthmus demo          show it at work in network namespaces
 //	isthmus perf          measure it on this machine
 //	isthmus version       say which isthmus this is
@@ -61,7 +62,7 @@ func newRootCommand() *cobra.Command {
 		Short: "Joins IPv6-only hosts to the IPv4 Internet",
 		Long: `isthmus translates between IPv6 and IPv4 (SIIT, RFC 7915) on a hypervisor whose
 VMs have IPv6 only: over AF_XDP on its network cards, and over a TUN device for
-everything that the kernel routes.`,
+everything that the kernel routes. It can also be an SSH jump server to the VMs.`,
 		Version:               version.Get().String(),
 		DisableFlagsInUseLine: true,
 
@@ -72,7 +73,7 @@ everything that the kernel routes.`,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newMapCommand(), newExplainCommand(), newDemoCommand(), newPerfCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newMapCommand(), newJumpCommand(), newExplainCommand(), newDemoCommand(), newPerfCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
 		checkArguments(c)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"aarch64.com/isthmus/cmd/internal/config"
 )
 
 // asIsthmus makes this test binary behave as the isthmus command.
@@ -48,12 +50,12 @@ func TestWrongCommandLines(t *testing.T) {
 		args string
 		want string
 	}{
-		{"rum", "isthmus: unknown command \"rum\"; did you mean run?\nusage: isthmus"},
+		{"chekc", "isthmus: unknown command \"chekc\"; did you mean check?\nusage: isthmus"},
 		{"frobnicate", "isthmus: unknown command \"frobnicate\"\nusage: isthmus"},
 		{"--frobnicate", "isthmus: unknown flag: --frobnicate\nusage: isthmus"},
 		{"run --frobnicate", "isthmus: unknown flag: --frobnicate\nusage: isthmus run [-c FILE]"},
 		{"run -c", "isthmus: flag needs an argument: 'c' in -c\nusage: isthmus run [-c FILE]"},
-		{"run --only proxy", "isthmus: --only proxy: there is no such service; there is router\nusage: isthmus run [-c FILE]"},
+		{"run --only proxy", "isthmus: --only proxy: there is no such service; there are router, jump\nusage: isthmus run [-c FILE]"},
 		{"run --log-level loud", "isthmus: --log-level: \"loud\" is not a level; write debug, info, warn, error\nusage: isthmus run [-c FILE]"},
 		{"run file.toml", "isthmus: unknown command \"file.toml\" for \"isthmus run\"\nusage: isthmus run [-c FILE]"},
 		{"check file.toml", "usage: isthmus check [-c FILE]"},
@@ -167,7 +169,15 @@ func TestMissingCapabilities(t *testing.T) {
 		{"ports, none", 0, true, "CAP_NET_ADMIN and CAP_NET_RAW and CAP_BPF missing, needed to make the TUN device and its routes and to open raw and AF_XDP sockets and to load the XDP program"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := missingCapabilities(tt.have, tt.ports)
+			c := config.Default()
+			if tt.ports {
+				c.Router.Ports = []config.Port{{Interface: "a"}}
+			}
+			needed, err := routerNeeds(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = missingCapabilities(tt.have, needed)
 			if tt.want == "" {
 				if err != nil {
 					t.Error(err)

@@ -12,6 +12,7 @@ import (
 
 	"aarch64.com/isthmus/cmd/internal/config"
 	"aarch64.com/isthmus/cmd/internal/control"
+	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/translate/router/dynamic"
 )
 
@@ -35,25 +36,25 @@ type owner struct {
 }
 
 // handleMap is the daemon's side of `isthmus map`.
-func (d *daemon) handleMap(c *control.Server) {
+func handleMap(c *control.Server, r *router.Router) {
 	c.Handle(mapPath, func() any {
-		if list := d.router.Mappings(); list != nil {
+		if list := r.Mappings(); list != nil {
 			return list
 		}
 		return []dynamic.Entry{}
 	})
 	control.Answer(c, http.MethodPut, mapPath, func(m mapChange) (mapChange, error) {
-		return m, d.router.AddMapping(m.IPv6, m.IPv4)
+		return m, r.AddMapping(m.IPv6, m.IPv4)
 	})
 	control.Answer(c, http.MethodDelete, mapPath, func(m mapChange) (mapChange, error) {
 		if m.IPv6.IsValid() {
-			return m, d.router.RemoveMapping(m.IPv6)
+			return m, r.RemoveMapping(m.IPv6)
 		}
-		return m, d.router.RemoveMapping(m.IPv4)
+		return m, r.RemoveMapping(m.IPv4)
 	})
 	control.Answer(c, http.MethodPost, ownerPath, func(o owner) (owner, error) {
 		var ok bool
-		if o.IPv4, o.IPv6, ok = d.router.Owner(o.Shared.Addr(), o.Shared.Port()); !ok {
+		if o.IPv4, o.IPv6, ok = r.Owner(o.Shared.Addr(), o.Shared.Port()); !ok {
 			return o, fmt.Errorf("%v is nobody's: the address is not shared, or the port is the host's own", o.Shared)
 		}
 		return o, nil

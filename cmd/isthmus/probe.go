@@ -2,21 +2,22 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync/atomic"
 )
 
-// probe finds out whether the workers still answer. One question is under way
-// at a time: where workers hang, questions must not pile up.
+// probe finds out whether a service still answers. One question is under way
+// at a time: where they hang, questions must not pile up.
 type probe struct {
-	ask  func() // returns when every worker has answered
+	who  string
+	ask  func() // returns when all that work for it have answered
 	busy atomic.Bool
 }
 
-// alive is nil when every worker answers before ctx ends.
+// alive is nil when there is an answer before ctx ends.
 func (p *probe) alive(ctx context.Context) error {
 	if !p.busy.CompareAndSwap(false, true) {
-		return errors.New("the workers have not answered the last question yet")
+		return fmt.Errorf("%s: no answer to the last question yet", p.who)
 	}
 	answered := make(chan struct{})
 	go func() {
@@ -28,6 +29,6 @@ func (p *probe) alive(ctx context.Context) error {
 	case <-answered:
 		return nil
 	case <-ctx.Done():
-		return errors.New("the workers do not answer")
+		return fmt.Errorf("%s: no answer", p.who)
 	}
 }

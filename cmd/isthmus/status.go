@@ -25,10 +25,13 @@ const statusPath = "/v1/status"
 
 // status is what a running isthmus says about itself.
 type status struct {
-	Version  string       `json:"version"`
-	PID      int          `json:"pid"`
-	Config   string       `json:"config"`
-	Started  time.Time    `json:"started"`
+	Version  string    `json:"version"`
+	PID      int       `json:"pid"`
+	Config   string    `json:"config"`
+	Started  time.Time `json:"started"`
+	Services []string  `json:"services"`
+	// The jump server; all else is the router.
+	Jump     *jumpStatus  `json:"jump,omitempty"`
 	Pool6    []string     `json:"pool6"`
 	Mappings int          `json:"mappings"`
 	Workers  int          `json:"workers"`
@@ -48,29 +51,17 @@ type portStatus struct {
 	TxPackets uint64 `json:"tx_packets"`
 }
 
-// askStatus is the status of the running daemon.
-func (d *daemon) askStatus() status {
-	s := makeStatus(d.file, d.current(), d.started, d.router.Stats())
-	limited, err := d.router.Limited()
-	if err != nil {
-		d.log.Warn().Msg(err.Error())
-	}
-	for host, n := range limited {
-		if s.Limited == nil {
-			s.Limited = map[string]uint64{}
-		}
-		s.Limited[host.String()] = n
-	}
-	return s
-}
-
-// makeStatus adds up the counters of all workers.
-func makeStatus(file string, c *config.Config, started time.Time, s router.Stats) status {
-	out := status{
-		Version: version.Get().Version, PID: os.Getpid(), Config: source(file), Started: started,
-		Pool6: prefixStrings(c.Router.Pool6), Mappings: len(c.Router.EAM), Workers: len(s.Workers),
+// newStatus is the status of a process, without those of its services.
+func newStatus(file string, started time.Time, services []string) status {
+	return status{
+		Version: version.Get().Version, PID: os.Getpid(), Config: source(file), Started: started, Services: services,
 		Verdicts: map[string]uint64{}, Reasons: map[string]uint64{},
 	}
+}
+
+// addRouter adds up the counters of all workers.
+func (out *status) addRouter(c *config.Config, s router.Stats) {
+	out.Pool6, out.Mappings, out.Workers = prefixStrings(c.Router.Pool6), len(c.Router.EAM), len(s.Workers)
 	for _, p := range s.Ports {
 		mode := "absent"
 		if p.Attached {
@@ -107,7 +98,6 @@ func makeStatus(file string, c *config.Config, started time.Time, s router.Stats
 		}
 	}
 	out.Ports = append(out.Ports, kernel)
-	return out
 }
 
 func newStatusCommand() *cobra.Command {
@@ -139,6 +129,16 @@ func (s *status) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "isthmus\t%s, process %d, up %s\n", s.Version, s.PID, time.Since(s.Started).Round(time.Second))
 	fmt.Fprintf(w, "configuration\t%s\n", s.Config)
+	if s.Jump != nil {
+		s.Jump.print(w)
+	}
+	if slices.Contains(s.Services, "router") {
+		s.printRouter(w)
+	}
+	return w.Flush()
+}
+
+func (s *status) printRouter(w io.Writer) {
 	fmt.Fprintf(w, "pool6\t%s\n", orNone(s.Pool6))
 	fmt.Fprintf(w, "mappings (eam)\t%d\n", s.Mappings)
 	fmt.Fprintf(w, "workers\t%d\n", s.Workers)
@@ -150,14 +150,17 @@ func (s *status) print(out io.Writer) error {
 		name   string
 		counts map[string]uint64
 	}{{"packets", s.Verdicts}, {"besides", s.Reasons}, {"over limits", s.Limited}} {
-		if list.counts == nil {
-			continue
+		if list.counts != nil {
+			fmt.Fprintf(w, "%s\t%s\n", list.name, orNone(counted(list.counts)))
 		}
-		parts := []string{}
-		for _, label := range slices.Sorted(maps.Keys(list.counts)) {
-			parts = append(parts, fmt.Sprintf("%s %d", label, list.counts[label]))
-		}
-		fmt.Fprintf(w, "%s\t%s\n", list.name, orNone(parts))
 	}
-	return w.Flush()
+}
+
+// counted lists numbers behind their names.
+func counted(counts map[string]uint64) []string {
+	var parts []string
+	for _, label := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%s %d", label, counts[label]))
+	}
+	return parts
 }

@@ -20,7 +20,8 @@ func TestStatus(t *testing.T) {
 		w.Reasons[router.NoFrame] = n
 		return w
 	}
-	s := makeStatus("", config.Default(), time.Now(), router.Stats{
+	s := newStatus("", time.Now(), []string{"router"})
+	s.addRouter(config.Default(), router.Stats{
 		Workers: []router.WorkerStats{worker(1), worker(10)},
 		Ports:   []router.PortStats{{Interface: "enp1s0", Attached: true}, {Interface: "enp2s0"}},
 		FastPath: router.FastPathStats{

@@ -51,7 +51,7 @@ func Load(path string) (ssh.Signer, error) {
 		return nil, fmt.Errorf("host key %s has a passphrase, which nobody is there to type; remove it with `ssh-keygen -p -f %s`", path, path)
 	case err != nil:
 		return nil, fmt.Errorf("host key %s is not understood: %w", path, err)
-	case k.PublicKey().Type() != ssh.KeyAlgoED25519:
+	case sshfpAlgorithms[k.PublicKey().Type()] == 0:
 		return nil, fmt.Errorf("host key %s is of type %s; make one with `ssh-keygen -t ed25519`", path, k.PublicKey().Type())
 	}
 	return k, nil

@@ -105,7 +105,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	labtest.NeedProgram(t, "ssh-keygen", "openssh-client")
 	for name, args := range map[string][]string{
-		"is of type": {"-t", "ecdsa", "-N", ""}, "has a passphrase": {"-t", "ed25519", "-N", "secret"},
+		"is of type": {"-t", "rsa", "-b", "2048", "-N", ""}, "has a passphrase": {"-t", "ed25519", "-N", "secret"},
 	} {
 		path := filepath.Join(dir, strings.Fields(name)[1])
 		if out, err := exec.Command("ssh-keygen", append(args, "-q", "-f", path)...).CombinedOutput(); err != nil {
@@ -242,25 +242,34 @@ func TestCertificate(t *testing.T) {
 // ssh-keygen makes the same of a key.
 func TestRecords(t *testing.T) {
 	labtest.NeedProgram(t, "ssh-keygen", "openssh-client")
-	path := filepath.Join(t.TempDir(), "key")
-	k, err := Make(path)
-	if err != nil {
+	dir := t.TempDir()
+	if _, err := Make(filepath.Join(dir, "ed25519")); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("ssh-keygen", "-r", "dfw0.example.com.", "-f", path+".pub").Output()
-	if err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", filepath.Join(dir, "ecdsa")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	if got := SSHFP("dfw0.example.com", k.PublicKey()); !strings.Contains(string(out), got+"\n") {
-		t.Errorf("got  %s\nwant one of\n%s", got, out)
-	}
-	out, err = exec.Command("ssh-keygen", "-l", "-f", path).Output() // the private half is readable, too
-	if err != nil || !strings.Contains(string(out), " "+ssh.FingerprintSHA256(k.PublicKey())+" ") {
-		t.Errorf("%s, %v", out, err)
-	}
-	for port, want := range map[string]string{"22": "dfw0.example.com ssh-ed25519 ", "2222": "[dfw0.example.com]:2222 ssh-ed25519 "} {
-		if got := KnownHosts("dfw0.example.com", port, k.PublicKey()); !strings.HasPrefix(got, want) {
-			t.Errorf("got %s", got)
+	for name, kind := range map[string]string{"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-sha2-nistp256"} {
+		path := filepath.Join(dir, name)
+		k, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("ssh-keygen", "-r", "dfw0.example.com.", "-f", path+".pub").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := SSHFP("dfw0.example.com", k.PublicKey()); !strings.Contains(string(out), got+"\n") {
+			t.Errorf("got  %s\nwant one of\n%s", got, out)
+		}
+		out, err = exec.Command("ssh-keygen", "-l", "-f", path).Output() // the private half is readable, too
+		if err != nil || !strings.Contains(string(out), " "+ssh.FingerprintSHA256(k.PublicKey())+" ") {
+			t.Errorf("%s, %v", out, err)
+		}
+		for port, want := range map[string]string{"22": "dfw0.example.com " + kind + " ", "2222": "[dfw0.example.com]:2222 " + kind + " "} {
+			if got := KnownHosts("dfw0.example.com", port, k.PublicKey()); !strings.HasPrefix(got, want) {
+				t.Errorf("got %s", got)
+			}
 		}
 	}
 }

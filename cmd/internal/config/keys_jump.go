@@ -48,7 +48,7 @@ var jumpSections = []section{
 			},
 			{
 				name: "host_keys", typ: "list of absolute paths", def: `[]`, example: `["/etc/isthmus/ssh_host_ed25519_key"]`,
-				doc: "Files of the private keys that clients know this server by: Ed25519, for the owner's eyes only. Empty: jump/ssh_host_ed25519_key in `router.state_dir`, which is made on the first start.",
+				doc: "Files of the private keys that clients know this server by, one of each type: Ed25519, and ECDSA (P-256) where clients may use nothing else; for the owner's eyes only. Empty: jump/ssh_host_ed25519_key in `router.state_dir`, which is made on the first start.",
 				set: func(c *Config, v value) { v.files(&c.Jump.HostKeys) },
 			},
 			{

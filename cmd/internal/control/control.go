@@ -6,8 +6,9 @@
 // Each service adds its part with Handle. Whoever may open the socket may do
 // everything: its mode is 0600, and there is no other check.
 //
-// Ownership: the Server owns the socket's file; it is removed on Close. A file
-// that a killed daemon left is taken over, one that somebody answers on is not.
+// Ownership: the Server owns the socket's file, and removes it on Close, unless
+// another one has put its own there. A file that a killed daemon left is taken
+// over; one that somebody answers on is not, but by TakeOver.
 package control
 
 import (
@@ -34,6 +35,8 @@ var ErrInUse = errors.New("another isthmus answers on it")
 // Server is the daemon's side.
 type Server struct {
 	listener net.Listener
+	path     string
+	file     os.FileInfo // that this server made
 	mux      *http.ServeMux
 	http     *http.Server
 }
@@ -46,16 +49,45 @@ func Listen(path string) (*Server, error) {
 	if err := makeRoom(path); err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
-	l, err := net.Listen("unix", path)
+	return listen(path)
+}
+
+// TakeOver opens the socket in the place of somebody's who answers on it, and who
+// is not asked any more from then on. The path leads to one of the two at every
+// moment.
+func TakeOver(path string) (*Server, error) {
+	temporary := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%d", os.Getpid()))
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	s, err := listen(temporary)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	s.path = path
+	return s, nil
+}
+
+func listen(path string) (*Server, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	l.SetUnlinkOnClose(false) // the path may be another one's by then
+	file, err := os.Lstat(path)
+	if err == nil {
+		err = os.Chmod(path, 0o600)
+	}
+	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	mux := http.NewServeMux()
-	return &Server{listener: l, mux: mux, http: &http.Server{
+	return &Server{listener: l, path: path, file: file, mux: mux, http: &http.Server{
 		Handler: mux, ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience,
 	}}, nil
 }
@@ -122,6 +154,7 @@ const maxBody = 1 << 20
 func (s *Server) Serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.http.Close() })
 	defer stop()
+	defer s.remove()
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("control socket: %w", err)
 	}
@@ -129,7 +162,17 @@ func (s *Server) Serve(ctx context.Context) error {
 }
 
 // Close stops listening. Serve does it by itself.
-func (s *Server) Close() { s.listener.Close() }
+func (s *Server) Close() {
+	s.listener.Close()
+	s.remove()
+}
+
+// remove removes the socket's file, if it is still this server's.
+func (s *Server) remove() {
+	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
+		os.Remove(s.path)
+	}
+}
 
 // Get asks the daemon behind the socket and decodes its answer.
 func Get(ctx context.Context, socket, path string, answer any) error {

@@ -10,7 +10,7 @@ import (
 // metric is the definition of one metric of ours.
 type metric struct {
 	name, help string
-	kind       prometheus.ValueType
+	kind       prometheus.ValueType // UntypedValue for histograms
 	labels     []string
 	desc       *prometheus.Desc
 }
@@ -31,6 +31,26 @@ func counter(name, labels, help string) *metric {
 
 func gauge(name, labels, help string) *metric {
 	return define(prometheus.GaugeValue, name, labels, help)
+}
+
+func histogram(name, labels, help string) *metric {
+	return define(prometheus.UntypedValue, name, labels, help)
+}
+
+// typeName is the metric's type as the documentation calls it.
+func (m *metric) typeName() string {
+	switch m.kind {
+	case prometheus.CounterValue:
+		return "counter"
+	case prometheus.GaugeValue:
+		return "gauge"
+	}
+	return "histogram"
+}
+
+// sendHistogram gives one histogram: counts below each bound, all of them added up.
+func (m *metric) sendHistogram(ch chan<- prometheus.Metric, count uint64, sum float64, below map[float64]uint64, labels ...string) {
+	ch <- prometheus.MustNewConstHistogram(m.desc, count, sum, below, labels...)
 }
 
 // send gives one sample, with the labels' values in the order of the definition.

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"aarch64.com/isthmus/jump"
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/xsk"
@@ -189,7 +190,7 @@ func TestDaemon(t *testing.T) {
 // sees whether what is collected is what was described.
 func TestLint(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(collector(), &Daemon{})
+	r.MustRegister(collector(), &Jump{Stats: func() jump.Stats { return jump.Stats{} }}, &Daemon{})
 	problems, err := testutil.GatherAndLint(r)
 	if err != nil {
 		t.Fatal(err)

@@ -19,9 +19,13 @@ import (
 type Server struct {
 	listener net.Listener
 	http     *http.Server
+	registry *prometheus.Registry
 	alive    func(context.Context) error
 	ready    atomic.Bool
 }
+
+// ErrInUse tells that another process has the address.
+var ErrInUse = errors.New("in use by another process")
 
 // aliveWithin is how long /healthz waits for an answer of the data plane.
 const aliveWithin = 5 * time.Second
@@ -32,15 +36,15 @@ func Listen(address string, alive func(context.Context) error, list ...prometheu
 	l, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("metrics endpoint: %s is in use by another process (see `ss -ltnp`); stop that one or choose another [metrics] listen", address)
+		return nil, fmt.Errorf("metrics endpoint: %s is %w (see `ss -ltnp`); stop that one or choose another [metrics] listen", address, ErrInUse)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("metrics endpoint: this host has no address %s; choose another [metrics] listen", address)
 	case err != nil:
 		return nil, fmt.Errorf("metrics endpoint: %w; choose another [metrics] listen", err)
 	}
-	s := &Server{listener: l, alive: alive}
+	s := &Server{listener: l, registry: registry(list...), alive: alive}
 	s.http = &http.Server{
-		Handler: s.handler(registry(list...)),
+		Handler: s.handler(s.registry),
 		// Nobody keeps a connection by sending or reading slowly.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -87,6 +91,9 @@ func (s *Server) handler(r *prometheus.Registry) http.Handler {
 	})
 	return mux
 }
+
+// Add has the endpoint serve more, before it serves anything.
+func (s *Server) Add(c prometheus.Collector) { s.registry.MustRegister(c) }
 
 // Address is where the endpoint listens.
 func (s *Server) Address() net.Addr { return s.listener.Addr() }

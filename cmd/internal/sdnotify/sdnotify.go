@@ -63,6 +63,11 @@ func Reloading() []string {
 	return []string{"RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", ts.Nano()/1000)}
 }
 
+// ExtendTimeout asks for more time to start or stop than the unit allows.
+func ExtendTimeout(d time.Duration) string {
+	return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds())
+}
+
 // Status is the line that "systemctl status" shows.
 func Status(line string) string { return "STATUS=" + line }
 
