@@ -41,7 +41,16 @@ type process struct {
 
 func start(t *testing.T, h *lab.Host, env []string, args ...string) *process {
 	t.Helper()
+	return startAs(t, h, 0, env, args...)
+}
+
+// startAs starts isthmus as a user.
+func startAs(t *testing.T, h *lab.Host, user uint32, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: command(args...), host: h, lines: make(chan string, 1000)}
+	if user != 0 {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+	}
 	p.cmd.Env = append(p.cmd.Env, env...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

@@ -195,7 +195,6 @@ func TestMissingCapabilities(t *testing.T) {
 func TestRunWithoutRoot(t *testing.T) {
 	c := command("run")
 	if os.Getuid() == 0 {
-		const nobody = 65534
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
 	out, err := c.CombinedOutput()
