@@ -27,14 +27,15 @@ type Server struct {
 	up, down atomic.Uint64 // of channels that have ended
 	dials    dialTimes
 
-	serving sync.WaitGroup // connections
+	serving sync.WaitGroup // connections, and accepting them
 	nextID  atomic.Uint64
 
 	mu        sync.Mutex
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool // that have logged in
 	raw       map[net.Conn]bool
-	stopping  bool
+	stopping  bool // listeners are closed
+	ending    bool // connections are closed, too
 }
 
 // settings are what Update replaces.
@@ -142,7 +143,9 @@ func (s *Server) Serve(l net.Listener) error {
 		return nil
 	}
 	s.listeners[l] = true
+	s.serving.Add(1) // so that what is accepted last is waited for, too
 	s.mu.Unlock()
+	defer s.serving.Done()
 	for complained := false; ; {
 		c, err := l.Accept()
 		switch {
@@ -169,11 +172,13 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// begin counts a connection that is worked on from now on.
+// begin counts a connection that is worked on from now on. What was accepted
+// before the listener was closed is served: its client would not try another
+// server.
 func (s *Server) begin(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping {
+	if s.ending {
 		return false
 	}
 	s.raw[c] = true
@@ -347,6 +352,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 		c.end(Drained)
 	}
 	s.mu.Lock()
+	s.ending = true
 	for c := range s.raw {
 		c.Close()
 	}

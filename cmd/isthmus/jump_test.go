@@ -299,6 +299,10 @@ func TestJumpReload(t *testing.T) {
 // away.
 func TestJumpTakeover(t *testing.T) {
 	j := newJumpLab(t, "drain_timeout = '1h'\n")
+	// The kernel hands over connections that nobody has accepted yet.
+	if err := j.host.Sysctl("net.ipv4.tcp_migrate_req", "1"); err != nil {
+		t.Fatal(err)
+	}
 	old := j.start()
 	before, err := j.login()
 	if err != nil {
