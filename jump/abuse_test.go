@@ -149,12 +149,6 @@ func ecdhInit() []byte {
 // worked on at once.
 func TestAbuseHandshake(t *testing.T) {
 	const hello = "SSH-2.0-abuse\r\n"
-	w := newWorld(t, func(c *Config) {
-		c.Timeouts.Login = 2 * time.Second
-		c.Limits.Handshakes = 2
-		c.Limits.Exempt = prefixes(client4 + "/32")
-	})
-	w.login(guest()).Close()
 	forever := func(what string) func(net.Conn) {
 		return func(c net.Conn) {
 			for {
@@ -179,7 +173,6 @@ func TestAbuseHandshake(t *testing.T) {
 			once(hello),
 			once(exchange),
 			once(exchange + string(packet(ecdhInit()))),
-			once("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
 			func(c net.Conn) {
 				for _, b := range []byte(hello) {
 					if _, err := c.Write([]byte{b}); err != nil {
@@ -189,7 +182,8 @@ func TestAbuseHandshake(t *testing.T) {
 				}
 			},
 		}},
-		{"lines before the version, without end", LoginFailed, []func(net.Conn){forever("SSH is what I will speak soon\r\n")}},
+		{"HTTP", LoginFailed, []func(net.Conn){once("GET / HTTP/1.1\r\nHost: a\r\n\r\n")}},
+		{"lines before the version, without end", LoginFailed, []func(net.Conn){forever("Hello!\r\n")}},
 		{"a version without end", LoginFailed, []func(net.Conn){forever("SSH-2.0-x")}},
 		{"empty lines", LoginFailed, []func(net.Conn){forever("\n")}},
 		{"a packet of 4 GiB", LoginFailed, []func(net.Conn){once(hello + "\xff\xff\xff\xff\x04" + strings.Repeat("x", 100))}},
@@ -212,6 +206,14 @@ func TestAbuseHandshake(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, func(config *Config) {
+				config.Limits.Handshakes = 2
+				config.Limits.Exempt = prefixes(client4 + "/32")
+				if c.want == LoginTimeout {
+					config.Timeouts.Login = 2 * time.Second
+				}
+			})
+			w.login(guest()).Close()
 			before, was, n := usageNow(t), w.logins(c.want), many*len(c.do)
 			var conns []net.Conn
 			var doing sync.WaitGroup
@@ -231,7 +233,13 @@ func TestAbuseHandshake(t *testing.T) {
 				conn.Close()
 			}
 			doing.Wait()
-			w.wait("the server has counted them", func() bool { return w.logins(c.want) == was+uint64(n) })
+			now := uint64(0)
+			for deadline := time.Now().Add(patience); now != was+uint64(n) && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+				now = w.logins(c.want)
+			}
+			if now != was+uint64(n) {
+				t.Errorf("%d of %d logins ended as %v; in all: %v", now-was, n, c.want, w.server.Stats().Logins)
+			}
 			w.comesBack(before)
 		})
 	}

@@ -28,6 +28,11 @@ const helloMax = 8 << 10
 // versionMax is the longest version line, with its end (RFC 4253 section 4.2).
 const versionMax = 255
 
+// anyVersion is how a client begins. Only a server may say something else first.
+const anyVersion = "SSH-"
+
+var errVersion = errors.New("no version of SSH")
+
 var (
 	gcmCiphers = []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM}
 	allCiphers = slices.Concat(gcmCiphers, []string{ssh.CipherAES128CTR, ssh.CipherAES256CTR})
@@ -48,7 +53,9 @@ func (w *wire) hello(deadline time.Time) (ciphers []string, err error) {
 	for waiting := false; ; {
 		end := bytes.IndexByte(b, '\n') + 1
 		switch ciphers, whole := pickCiphers(b[end:]); {
-		case end == 0 && len(b) >= versionMax, end > 0 && whole, len(b) >= helloMax:
+		case end == 0 && len(b) >= versionMax, !bytes.HasPrefix(b, []byte(anyVersion)[:min(len(b), len(anyVersion))]):
+			return nil, errVersion
+		case end > 0 && whole, len(b) >= helloMax:
 			return ciphers, w.SetReadDeadline(deadline)
 		case end > 0 && !waiting:
 			waiting = true
