@@ -5,6 +5,7 @@
 //	isthmus explain       say what becomes of a packet, and why
 //	isthmus status        ask the running one how it is doing
 //	isthmus jump          look after the SSH jump server: sessions, host keys, tokens
+//	isthmus hosts         make NAT64 lines for /etc/hosts
 //	isthmus demo          show it at work in network namespaces
 //	isthmus perf          measure it on this machine
 //	isthmus version       say which isthmus this is
@@ -73,7 +74,7 @@ everything that the kernel routes. It can also be an SSH jump server to the VMs.
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newMapCommand(), newJumpCommand(), newExplainCommand(), newDemoCommand(), newPerfCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newMapCommand(), newJumpCommand(), newExplainCommand(), newHostsCommand(), newDemoCommand(), newPerfCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
 		checkArguments(c)
 	}
