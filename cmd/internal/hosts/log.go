@@ -15,17 +15,24 @@ const (
 	maxLogNames = 500      // names of one log; more are no log of one host's troubles
 )
 
-// Where a name in a line of text is one without doubt. Words with dots alone are
-// not: they are files, classes, versions.
-var (
+// places are where a name in a line of text is one without doubt. Words with
+// dots alone are not: they are files, classes, versions. Most lines of a log have
+// none of the hints, which are cheaper to look for.
+var places = []struct {
+	hints []string // in lower case; one of them is in every match
+	name  *regexp.Regexp
+}{
 	// https://user@host/path. What follows the name is looked at by endsHere.
-	inURL = regexp.MustCompile(`(?i)\b(?:https?|wss?|git|ssh|ftps?)://(?:[^\s/@"'<>]*@)?([a-z0-9_.*-]+)`)
+	{[]string{"://"}, regexp.MustCompile(`(?i)\b(?:https?|wss?|git|ssh|ftps?)://(?:[^\s/@"'<>]*@)?([a-z0-9_.*-]+)`)},
 	// host:443 and (host:443), as .NET, Go and wget write it.
-	withPort = regexp.MustCompile(`(?i)(?:^|[\s("'=\[,])([a-z0-9_.-]+):(?:443|80)(?:[\s)"',;.\]/:]|$)`)
+	{[]string{":443", ":80"}, regexp.MustCompile(`(?i)(?:^|[\s("'=\[,])([a-z0-9_.-]+):(?:443|80)(?:[\s)"',;.\]/:]|$)`)},
 	// The words of common resolvers and clients before the name.
-	afterWords = regexp.MustCompile(`(?i)(?:could not resolve(?: host| proxy)?:?|couldn't resolve host|cannot resolve(?: host)?|unable to resolve host(?: address)?|failed to resolve|temporary failure resolving|failed to connect to|couldn't connect to|could not connect to|unable to connect to|connect to host|getaddrinfo(?: \w+)?|enotfound|eai_again|unknownhostexception:) ?[("'‘“\x60]*([a-z0-9_.*-]+)`)
+	{[]string{"resolv", "connect", "getaddrinfo", "enotfound", "eai_again", "unknownhost"}, regexp.MustCompile(`(?i)(?:could not resolve(?: host| proxy)?:?|couldn't resolve host|cannot resolve(?: host)?|unable to resolve host(?: address)?|failed to resolve|temporary failure resolving|failed to connect to|couldn't connect to|could not connect to|unable to connect to|connect to host|getaddrinfo(?: \w+)?|enotfound|eai_again|unknownhostexception:) ?[("'‘“\x60]*([a-z0-9_.*-]+)`)},
 	// Go: "lookup NAME on SERVER: no such host".
-	lookup = regexp.MustCompile(`\blookup ([A-Za-z0-9_.-]+)(?: on \S+)?: `)
+	{[]string{"lookup "}, regexp.MustCompile(`\blookup ([A-Za-z0-9_.-]+)(?: on \S+)?: `)},
+}
+
+var (
 	// ECMA-48, as programs write for terminals.
 	colors = regexp.MustCompile("\x1b\\[[0-9;]*m")
 	// A line that tells of a failure; its names come first.
@@ -73,21 +80,27 @@ func ScanLog(in io.Reader) (failed, others []string, err error) {
 }
 
 func scanLine(line string, found func(name string, isFailure bool)) {
-	line = colors.ReplaceAllString(line, " ")
-	isFailure := failure.MatchString(line)
+	if strings.ContainsRune(line, '\x1b') {
+		line = colors.ReplaceAllString(line, " ")
+	}
+	low := strings.ToLower(line)
 	type match struct {
 		at   int
 		name string
 	}
 	var all []match
-	for _, re := range []*regexp.Regexp{inURL, afterWords, lookup, withPort} {
-		for _, m := range re.FindAllStringSubmatchIndex(line, -1) {
+	for _, p := range places {
+		if !slices.ContainsFunc(p.hints, func(hint string) bool { return strings.Contains(low, hint) }) {
+			continue
+		}
+		for _, m := range p.name.FindAllStringSubmatchIndex(line, -1) {
 			if name, ok := logName(line[m[2]:m[3]]); ok && endsHere(line[m[3]:]) {
 				all = append(all, match{m[2], name})
 			}
 		}
 	}
 	slices.SortStableFunc(all, func(a, b match) int { return a.at - b.at })
+	isFailure := len(all) > 0 && failure.MatchString(line)
 	for _, m := range all {
 		found(m.name, isFailure)
 	}
