@@ -278,24 +278,29 @@ func (d *daemon) reload() {
 	d.tell(sdnotify.Reloading()...)
 	err := d.apply()
 	d.process.Reloaded(err == nil)
-	d.tell(sdnotify.Ready, d.status())
-}
-
-func (d *daemon) apply() error {
-	next, err := config.Load(d.file)
-	var running *config.Config
-	if err == nil {
-		running = d.config.Reloaded(next)
-		var apply func() error
-		if apply, err = prepareAll(d.services, running); err == nil {
-			err = apply()
-		}
-	}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
 			d.log.Error().Msg(strings.TrimSuffix(line, "\n"))
 		}
 		d.log.Error().Str("config", d.file).Msg("reload rejected; the running configuration stays")
+	} else {
+		r := &d.config.Router
+		d.log.Info().Str("config", d.file).Strs("pool6", prefixStrings(r.Pool6)).Int("eam", len(r.EAM)).Msg("reloaded")
+	}
+	d.tell(sdnotify.Ready, d.status())
+}
+
+func (d *daemon) apply() error {
+	next, err := config.Load(d.file)
+	if err != nil {
+		return err
+	}
+	running := d.config.Reloaded(next)
+	apply, err := prepareAll(d.services, running)
+	if err != nil {
+		return err
+	}
+	if err := apply(); err != nil {
 		return err
 	}
 	for _, w := range next.Warnings() {
@@ -307,7 +312,6 @@ func (d *daemon) apply() error {
 	d.mu.Lock()
 	d.config = running
 	d.mu.Unlock()
-	d.log.Info().Str("config", d.file).Strs("pool6", prefixStrings(next.Router.Pool6)).Int("eam", len(next.Router.EAM)).Msg("reloaded")
 	return nil
 }
 

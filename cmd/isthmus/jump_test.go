@@ -256,7 +256,21 @@ func TestJumpReload(t *testing.T) {
 		c.Close()
 	}
 
+	// Nor does a host key that has gone: another one would look like an attack.
+	key := filepath.Join(j.dir, "jump", "ssh_host_ed25519_key")
+	j.configure("2001:db8:65::/64", "")
+	if err := os.Rename(key, key+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGHUP)
+	p.wait("ssh_host_ed25519_key: no such file")
+	p.wait("reload rejected")
+	if err := os.Rename(key+".moved", key); err != nil {
+		t.Fatal(err)
+	}
+
 	// A good one holds for new logins and channels; what is open stays open.
+	j.configure("2001:db8:65::/64", listed)
 	j.write("tokens", line+"\n")
 	p.signal(syscall.SIGHUP)
 	p.wait(`"message":"reloaded"`)

@@ -33,9 +33,9 @@ type hostKeys struct {
 const expiresSoon = 14 * 24 * time.Hour
 
 // loadJump reads the files that [jump] names. It changes nothing but for making
-// the first host key.
-func loadJump(c *config.Config, audit *auditLog, log zerolog.Logger) (*loadedJump, error) {
-	keys, err := loadHostKeys(c, true)
+// the first host key, on the first start.
+func loadJump(c *config.Config, start bool, audit *auditLog, log zerolog.Logger) (*loadedJump, error) {
+	keys, err := loadHostKeys(c, start)
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func jumpNeeds(c *config.Config) ([]capability, error) {
 
 func openJump(c *config.Config, log zerolog.Logger) (service, error) {
 	s := &jumpService{audit: newAuditLog(log), log: log}
-	next, err := loadJump(c, s.audit, log)
+	next, err := loadJump(c, true, s.audit, log)
 	if err != nil {
 		return nil, err
 	}
@@ -132,21 +132,26 @@ func (s *jumpService) close() {
 	s.audit.close()
 }
 
-// prepare reads keys and lists, too: the file may be the same and these not.
+// prepare reads keys and lists, too: the file may be the same and these not. It
+// makes no key: one that has gone is a mistake by now.
 func (s *jumpService) prepare(c *config.Config) (func() error, error) {
-	next, err := loadJump(c, s.audit, s.log)
+	next, err := loadJump(c, false, s.audit, s.log)
 	if err != nil {
 		return nil, err
 	}
 	if err := next.config.Check(); err != nil {
 		return nil, err
 	}
-	file, err := openAudit(c.Jump.Audit)
-	if err != nil {
+	// Tried now, and done when nothing else can fail any more.
+	if file, err := openAudit(c.Jump.Audit); err != nil {
 		return nil, err
+	} else if file != nil {
+		file.Close()
 	}
 	return func() error {
-		s.audit.replace(c.Jump.Audit, file)
+		if err := s.audit.open(c.Jump.Audit); err != nil {
+			s.log.Error().Msg(err.Error() + "; going on with the one before")
+		}
 		next.tell(s.log)
 		return s.server.Update(next.config)
 	}, nil

@@ -68,7 +68,7 @@ var jumpSections = []section{
 			},
 			{
 				name: "drain_timeout", typ: "string, duration", def: `"1m"`, example: `"1h"`,
-				doc: "How long SIGTERM leaves open sessions time to end by themselves. It stops listening at once; SIGINT ends sessions at once, too.",
+				doc: "How long SIGTERM leaves open sessions time to end by themselves. It stops listening at once; SIGINT ends sessions at once, too. A router in the same process stops only then, so a restart takes as long.",
 				set: func(c *Config, v value) { v.duration(&c.Jump.DrainTimeout, 0) },
 			},
 			{
