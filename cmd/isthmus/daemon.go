@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"slices"
@@ -208,64 +207,6 @@ func (d *daemon) run() error {
 		}
 	}
 	return errors.Join(failed, d.stop(cancel, ended, running, signals))
-}
-
-// stopMargin is what stopping takes beside draining, at most.
-const stopMargin = 30 * time.Second
-
-// drain lets what is open end by itself, for as long as the configuration says.
-// Until then everything goes on but what draining has stopped: packets of open
-// sessions may well go through the router.
-func (d *daemon) drain(signals <-chan os.Signal) error {
-	timeout := d.current().Jump.DrainTimeout
-	d.metrics.ready(false)
-	d.tell(sdnotify.Stopping, sdnotify.ExtendTimeout(timeout+stopMargin))
-	if !d.serves("router") {
-		d.metrics.release() // for who takes over
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	var wait sync.WaitGroup
-	for _, s := range d.services {
-		wait.Go(func() { s.drain(ctx) })
-	}
-	drained := make(chan struct{})
-	go func() { wait.Wait(); close(drained) }()
-	for {
-		select {
-		case <-drained:
-			return nil
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				return aborted(s)
-			}
-		}
-	}
-}
-
-func aborted(s os.Signal) error { return fmt.Errorf("aborted by a second signal (%v)", s) }
-
-// stop ends the services and waits for them to clean up. A second signal ends
-// the process at once: the kernel then closes what it had open, which detaches
-// the XDP programs and removes the TUN device as well.
-func (d *daemon) stop(cancel func(), ended <-chan error, running int, signals <-chan os.Signal) error {
-	d.metrics.ready(false)
-	d.tell(sdnotify.Stopping)
-	cancel()
-	var errs error
-	for running > 0 {
-		select {
-		case err := <-ended:
-			running--
-			errs = errors.Join(errs, err)
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				return aborted(s)
-			}
-		}
-	}
-	d.log.Info().Msg("stopped")
-	return errs
 }
 
 // reload reads the file again. Whatever is wrong with it, the running

@@ -83,3 +83,35 @@ func TestListenOverLeftovers(t *testing.T) {
 		t.Errorf("somebody's file was removed: %v", err)
 	}
 }
+
+// The path leads to the new server from one moment to the next, and the old one
+// leaves it alone when it ends.
+func TestTakeOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	stop := serve(t, path)
+	s, err := TakeOver(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Handle("/v1/number", func() any { return 43 })
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- s.Serve(ctx) }()
+	for _, when := range []string{"before", "after"} {
+		var n int
+		if err := Get(context.Background(), path, "/v1/number", &n); err != nil || n != 43 {
+			t.Errorf("%s the old one's end: got %d, %v", when, n, err)
+		}
+		if when == "before" {
+			stop()
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
