@@ -75,17 +75,23 @@ func (w *world) vmFingerprint() string {
 // python is Debian's own, which has Debian's modules.
 const python = "/usr/bin/python3"
 
-// Paramiko logs in without trying "none" first, and asks for what no command does.
-func TestParamiko(t *testing.T) {
-	labtest.NeedProgram(t, python, "python3-paramiko")
-	w := newWorld(t, nil)
-	w.sshd()
+// needParamiko skips the test without Paramiko, a Python module.
+func (w *world) needParamiko() {
+	w.t.Helper()
+	labtest.NeedProgram(w.t, python, "python3-paramiko")
 	if r := w.run(python, "-c", "import paramiko"); r.status != 0 {
 		if os.Getenv(labtest.RequireEnv) == "1" {
-			t.Fatalf("%s=1, but there is no paramiko; install the package python3-paramiko (make deps)", labtest.RequireEnv)
+			w.t.Fatalf("%s=1, but there is no paramiko; install the package python3-paramiko (make deps)", labtest.RequireEnv)
 		}
-		t.Skip("there is no paramiko; install the package python3-paramiko (make deps)")
+		w.t.Skip("there is no paramiko; install the package python3-paramiko (make deps)")
 	}
+}
+
+// Paramiko logs in without trying "none" first, and asks for what no command does.
+func TestParamiko(t *testing.T) {
+	w := newWorld(t, nil)
+	w.needParamiko()
+	w.sshd()
 	script, err := os.ReadFile("testdata/odd.py")
 	must(t, err)
 	r := w.runWith(string(script), python, "-", jump4, vmAddr, w.file("key"))

@@ -108,7 +108,7 @@ func (l *Limits) setDefaults() {
 }
 
 func (t *Timeouts) setDefaults() {
-	after := func(value *time.Duration, def time.Duration) { setDefault(value, def, century) }
+	after := func(value *time.Duration, def time.Duration) { setDefault(value, def, never) }
 	after(&t.Login, 20*time.Second)
 	after(&t.Dial, 10*time.Second)
 	after(&t.Unused, 2*time.Minute)
@@ -117,8 +117,9 @@ func (t *Timeouts) setDefaults() {
 	after(&t.Keepalive, time.Minute)
 }
 
-// century is never: no comparison has to know a special value.
-const century = 100 * 365 * 24 * time.Hour
+// never is late enough that no comparison has to know a special value, and early
+// enough to be multiplied.
+const never = 30 * 365 * 24 * time.Hour
 
 func setDefault[T int | time.Duration](value *T, def, unbounded T) {
 	switch {

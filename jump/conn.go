@@ -41,6 +41,9 @@ type conn struct {
 	count    int // channels, with those that are still being dialled
 }
 
+// keepalives is for how many times the interval a peer may not answer.
+const keepalives = 3
+
 // maxHelping bounds the sessions that are told at once what to do instead.
 const maxHelping = 2
 
@@ -81,19 +84,11 @@ func (s *Server) serve(w *wire, from netip.AddrPort, l *loggedIn) {
 			c.request(r)
 		}
 	}
-	// Relays that are still to come look at the wire's reason.
-	w.ended(goodbye(l.conn.Wait()))
-	c.closeRelays(c.reason(ClientGone))
+	// Relays that are still to come look at the wire's reason. It has none after
+	// a client's goodbye, and after nonsense.
+	w.ended(Finished)
+	c.closeRelays(c.reason(Finished))
 	c.channels.Wait()
-}
-
-// goodbye tells a client that has said that it goes from one that broke the
-// protocol. The SSH library's type of the former is not exported.
-func goodbye(err error) End {
-	if strings.HasPrefix(err.Error(), "ssh: disconnect") {
-		return Finished
-	}
-	return ClientGone
 }
 
 // reason is why channels end when the connection has: the server's, if it was
@@ -247,10 +242,10 @@ func (c *conn) relay(nc ssh.NewChannel, record *Record) {
 	defer vm.Close()
 	channel, requests, err := nc.Accept()
 	if err != nil {
-		c.ended(record, c.reason(ClientGone))
+		c.ended(record, c.reason(Finished))
 		return
 	}
-	r := &relay{conn: c, channel: channel, vm: vm, stall: s.config().Timeouts.Stall, closed: make(chan struct{})}
+	r := &relay{conn: c, channel: channel, vm: vm, stall: s.config().Timeouts.Stall, sent: make(chan struct{}), closed: make(chan struct{})}
 	r.last.Store(time.Now().UnixNano())
 	go r.answer(requests)
 	go c.discard(channel.Stderr())
@@ -293,7 +288,8 @@ func (s *Server) dial(to netip.Addr) (*net.TCPConn, error) {
 	t := &config.Timeouts
 	ctx, cancel := context.WithTimeout(context.Background(), t.Dial)
 	defer cancel()
-	d := net.Dialer{KeepAlive: min(t.Keepalive, time.Hour)}
+	often := max(time.Second, min(t.Keepalive, time.Hour)) // what the kernel takes
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: often, Interval: often, Count: keepalives}}
 	var c net.Conn
 	err := config.within(func() (err error) {
 		c, err = d.DialContext(ctx, "tcp6", dialAddress(to))
@@ -350,14 +346,14 @@ func (c *conn) watch() {
 	c.wire.settle()
 	silent := c.wire.silent()
 	switch {
-	case silent > 3*t.Keepalive:
-		c.end(ClientGone)
 	case silent > t.Keepalive && c.asking.CompareAndSwap(false, true):
 		// Waits for an answer, or for the end of the connection.
 		go func() {
 			_, _, _ = c.ssh.SendRequest("keepalive@openssh.com", true, nil)
 			c.asking.Store(false)
 		}()
+	case silent > keepalives*t.Keepalive:
+		c.end(ClientGone)
 	}
 }
 

@@ -37,7 +37,7 @@ type word struct{ name, doc string }
 var endWords = [ends]word{
 	Running:        {"running", "Still open."},
 	Finished:       {"finished", "Closed by the client, or by both sides."},
-	ClientGone:     {"client_gone", "The client does not answer, or talks nonsense."},
+	ClientGone:     {"client_gone", "The client does not answer, or sends what it has said it would not."},
 	VMGone:         {"vm_gone", "The VM's connection broke."},
 	Stalled:        {"stalled", "A side took nothing for too long, or the client sent more than anybody takes."},
 	Idled:          {"idle", "No byte for too long."},

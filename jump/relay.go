@@ -36,16 +36,21 @@ type relay struct {
 	vmDone   atomic.Bool  // the VM has closed
 	eof      atomic.Bool  // the client has, and the channel is not read any more
 
-	once   sync.Once
-	end    End
-	closed chan struct{} // when the client, too, has closed the channel
+	once    sync.Once
+	end     End
+	overdue *time.Timer   // the client's closing
+	sent    chan struct{} // the VM has all that it will get
+	closed  chan struct{} // the client has closed the channel
 }
 
 // run relays until both directions have ended.
 func (r *relay) run() {
 	r.last.Store(time.Now().UnixNano())
 	var running sync.WaitGroup
-	running.Go(r.toVM)
+	running.Go(func() {
+		defer close(r.sent)
+		r.toVM()
+	})
 	r.toClient()
 	running.Wait()
 	r.close(Finished)
@@ -54,33 +59,35 @@ func (r *relay) run() {
 	}
 }
 
-// close ends both directions at once. The first reason is the one that counts.
+// close ends both directions at once. The first reason is the one that counts. A
+// client that does not close the channel, too, loses its connection.
 func (r *relay) close(end End) {
 	r.once.Do(func() {
 		r.end = end
+		r.overdue = time.AfterFunc(r.stall, func() { r.conn.end(Stalled) })
 		r.vm.Close()
 		r.channel.Close()
 	})
 }
 
 // answer answers requests about the channel, which has nothing to set, until the
-// client closes it. They are not held against anyone: PuTTY measures windows by
-// asking for something that does not exist.
+// client closes it; then it lets go of the VM. They are not held against anyone:
+// PuTTY measures windows by asking for something that does not exist.
 func (r *relay) answer(requests <-chan *ssh.Request) {
 	ssh.DiscardRequests(requests)
 	close(r.closed)
+	<-r.sent
+	r.close(r.clientEnd())
 }
 
 // linger keeps a channel that has ended until the client, too, has closed it:
-// before that, the SSH library keeps it, and what still comes for it. A client
-// that never does loses its connection.
+// before that, the SSH library keeps it, and what still comes for it.
 func (r *relay) linger() {
 	r.conn.wire.waiting.Add(1)
 	defer r.conn.wire.waiting.Add(-1)
-	timer := time.AfterFunc(r.stall, func() { r.conn.end(Stalled) })
-	defer timer.Stop()
 	r.conn.discard(r.channel)
 	<-r.closed
+	r.overdue.Stop()
 }
 
 // quiet tells whether a client that has said it would send no more keeps to

@@ -412,16 +412,22 @@ func (s *Server) log(warn bool, message string) {
 
 // host is this server's name for texts, as ssh's option -J and a shell take it.
 func (s *Server) host(w net.Conn) string {
-	if s.config().Host != "" {
-		return s.config().Host
+	if name := s.config().Host; name != "" {
+		if a, err := netip.ParseAddr(name); err == nil {
+			return quoted(a)
+		}
+		return name
 	}
 	at := addrPort(w.LocalAddr())
-	name := at.Addr().String()
-	if at.Addr().Is6() {
-		name = `'[` + name + `]'`
-	}
 	if at.Port() != sshPort {
-		name += ":" + portText(uint32(at.Port()))
+		return quoted(at.Addr()) + ":" + portText(uint32(at.Port()))
 	}
-	return name
+	return quoted(at.Addr())
+}
+
+func quoted(a netip.Addr) string {
+	if a.Is6() {
+		return `'[` + a.String() + `]'`
+	}
+	return a.String()
 }
