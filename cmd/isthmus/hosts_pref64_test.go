@@ -16,9 +16,14 @@ import (
 	"aarch64.com/isthmus/perf/lab/labtest"
 )
 
-// advertise answers router solicitations on an interface with this message,
-// until the function it returns is called.
-func advertise(t *testing.T, h *lab.Host, hopLimit int, message []byte) (stop func()) {
+type advertisement struct {
+	hopLimit int
+	message  []byte
+}
+
+// advertise answers router solicitations on eth0 with these, until the function
+// it returns is called.
+func advertise(t *testing.T, h *lab.Host, list ...advertisement) (stop func()) {
 	t.Helper()
 	conn, err := h.ListenPacket("ip6:ipv6-icmp", "::")
 	noError(t, err)
@@ -27,7 +32,6 @@ func advertise(t *testing.T, h *lab.Host, hopLimit int, message []byte) (stop fu
 	only.SetAll(true)
 	only.Accept(ipv6.ICMPTypeRouterSolicitation)
 	noError(t, p.SetICMPFilter(&only))
-	noError(t, p.SetMulticastHopLimit(hopLimit))
 	index, err := h.Ifindex("eth0")
 	noError(t, err)
 	noError(t, p.JoinGroup(&net.Interface{Index: index}, &net.IPAddr{IP: net.ParseIP("ff02::2")}))
@@ -39,7 +43,9 @@ func advertise(t *testing.T, h *lab.Host, hopLimit int, message []byte) (stop fu
 			if _, _, _, err := p.ReadFrom(b); err != nil {
 				return
 			}
-			_, _ = p.WriteTo(message, &ipv6.ControlMessage{IfIndex: index}, &net.IPAddr{IP: net.IPv6linklocalallnodes})
+			for _, a := range list {
+				_, _ = p.WriteTo(a.message, &ipv6.ControlMessage{IfIndex: index, HopLimit: a.hopLimit}, &net.IPAddr{IP: net.IPv6linklocalallnodes})
+			}
 		}
 	}()
 	return func() {
@@ -96,20 +102,22 @@ func TestHostsAdvertised(t *testing.T) {
 		byRouter = "2001:db8:122:344:8c:5279:400:0 github.com\n"
 		byDNS    = "64:ff9b::8c52:7904 github.com\n"
 	)
-	t.Cleanup(advertise(t, stranger, 255, with("2001:db8:bad:1::")))
+	t.Cleanup(advertise(t, stranger, advertisement{255, with("2001:db8:bad:1::")}))
 
-	stop := advertise(t, router, 255, with("2001:db8:122:344::"))
+	stop := advertise(t, router, advertisement{255, with("2001:db8:122:344::")})
 	r.want("github.com", 0, byRouter, "prefix 2001:db8:122:344::/64, by the router advertisement of fe80::", "%eth0 (PREF64, RFC 8781)")
 	r.want("github.com --prefix 64:ff9b::/96", 0, byDNS, "by --prefix")
 	r.want("github.com --interface eth1 --no-probe", 0, "2001:db8:bad:1:8c:5279:400:0 github.com\n", "%eth1 (PREF64, RFC 8781)")
 	stop()
 
-	stop = advertise(t, router, 255, bare)
+	stop = advertise(t, router, advertisement{255, bare})
 	r.want("github.com", 0, byDNS, "by ipv4only.arpa (RFC 7050)")
 	stop()
 
-	// From behind another router, RFC 4861 section 6.1.2.
-	stop = advertise(t, router, 64, with("2001:db8:122:344::"))
-	r.want("github.com", 0, byDNS, "by ipv4only.arpa (RFC 7050)")
+	// One from behind another router does not count (RFC 4861 section 6.1.2), nor
+	// does one that is no message of its kind.
+	stop = advertise(t, router, advertisement{64, with("2001:db8:bad:2::")}, advertisement{255, append(with("2001:db8:bad:3::"), 38, 0)},
+		advertisement{255, with("2001:db8:122:344::")})
+	r.want("github.com", 0, byRouter)
 	stop()
 }
