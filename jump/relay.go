@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,12 @@ import (
 const bufferSize = 32 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// batchSize is what a client that sends much is read with: the more at a time, the
+// fewer messages that widen its window, and the fewer writes to the VM.
+const batchSize = 256 << 10
+
+var batches = sync.Pool{New: func() any { return new([batchSize]byte) }}
 
 // keystrokes is enough for what people type. While a client sends no more at a
 // time, its channel is read without a large buffer.
@@ -154,9 +161,11 @@ func (r *relay) vmEnd() End {
 
 // bulk reads with a large buffer for as long as the client fills small ones.
 func (r *relay) bulk() error {
-	b := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(b)
+	b := batches.Get().(*[batchSize]byte)
+	defer batches.Put(b)
 	for {
+		// Others first: those that decrypt fill the batch.
+		runtime.Gosched()
 		n, err := r.channel.Read(b[:])
 		r.conn.wire.take(n)
 		if n > 0 && !r.writeVM(b[:n]) {

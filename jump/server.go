@@ -281,6 +281,7 @@ func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
 	if err := w.SetDeadline(time.Time{}); err != nil {
 		return nil, LoginGone
 	}
+	w.gcm.Store(slices.Equal(ciphers, gcmCiphers))
 	w.stall.Store(int64(s.config().Timeouts.Stall))
 	w.turn.Store(nil)
 	return &loggedIn{conn, channels, requests}, LoggedIn

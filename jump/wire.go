@@ -38,6 +38,9 @@ type wire struct {
 	said  int    // bytes that the SSH library writes and hello has written
 	first []byte // read by hello, for the SSH library
 
+	gcm  atomic.Bool          // logged in, and AES-GCM is all that is possible
+	head *[libraryBuffer]byte // held back by hold, for gather
+
 	fate atomic.Uint32 // End that the connection has come to by itself; Running: none
 
 	read    atomic.Uint64 // bytes
@@ -155,12 +158,17 @@ func (w *wire) Write(p []byte) (int, error) {
 		rest, err := w.Write(p[n:])
 		return n + rest, err
 	}
+	if w.unfinished(p) {
+		w.hold(p)
+		w.written.Add(uint64(len(p)))
+		return len(p), nil
+	}
 	if stall := time.Duration(w.stall.Load()); stall > 0 {
 		if err := w.SetWriteDeadline(time.Now().Add(stall)); err != nil {
 			return 0, err
 		}
 	}
-	n, err := w.Conn.Write(p)
+	n, err := w.gather(p)
 	w.written.Add(uint64(n))
 	if err != nil {
 		w.ended(fateOf(err))
