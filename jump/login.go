@@ -11,9 +11,8 @@ import (
 // Algorithms are few: those that are safe, and fast on arm64 too. OpenSSH's
 // first choice of ciphers, chacha20-poly1305, has no assembly for arm64 in Go;
 // AES-GCM runs at the speed of the CPU's instructions (hello has the ciphers). The
-// Diffie-Hellman groups
-// of RFC 4253 and 8268 would let a client make the server compute a lot for a
-// few bytes (CVE-2002-20001).
+// Diffie-Hellman groups of RFC 4253 and 8268 would let a client make the server
+// compute a lot for a few bytes (CVE-2002-20001). docs/jump.md lists all.
 var (
 	// The last is the best that dropbear's dbclient knows, which is on many routers.
 	macs         = []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256}

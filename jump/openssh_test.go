@@ -76,6 +76,12 @@ func TestOpenSSH(t *testing.T) {
 		{"stdio", func(v string) {
 			w.ok(w.ssh("-o", "ProxyCommand=ssh -F "+config+" -W [%h]:%p "+strings.NewReplacer("[", "", "]", "").Replace(v), "root@"+vmAddr, "echo hello"), "hello\n")
 		}},
+		{"configuration", func(v string) {
+			whole, err := os.ReadFile(config)
+			must(w.t, err)
+			must(w.t, os.WriteFile(w.file("with_jump"), fmt.Appendf(whole, "Host 2001:db8:64:*\nProxyJump %s\n", v), 0o600))
+			w.ok(w.run("ssh", "-F", w.file("with_jump"), "root@"+vmAddr, "echo hello"), "hello\n")
+		}},
 		{"scp", func(v string) {
 			w.ok(w.run("scp", "-F", config, "-J", v, w.file("data"), vm+up), "")
 			w.ok(w.run("scp", "-F", config, "-J", v, vm+up, down), "")
