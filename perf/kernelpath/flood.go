@@ -189,21 +189,3 @@ func onCPU(cpu int, fn func() error) error {
 	}()
 	return <-done
 }
-
-// allowedCPUs are the first n that this process may use.
-func allowedCPUs(n int) ([]int, error) {
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &set); err != nil {
-		return nil, fmt.Errorf("ask for CPUs: %w", err)
-	}
-	var cpus []int
-	for cpu := 0; cpu < len(set)*64 && len(cpus) < n; cpu++ {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	if len(cpus) < n {
-		return nil, fmt.Errorf("%d senders need a CPU each, and this process may use %d", n, len(cpus))
-	}
-	return cpus, nil
-}

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strconv"
 	"time"
+
+	"aarch64.com/isthmus/perf/internal/bench"
 )
 
 const iperfPort = 5201 // iperf3's own
@@ -19,12 +21,12 @@ const iperfPort = 5201 // iperf3's own
 func (w *world) tcp(ctx context.Context, o *Options, target netip.Addr, reverse bool) (rate float64, err error) {
 	// A server for each transfer: between two, it closes its listener and resets
 	// who has connected by then.
-	server, err := startProcess(w.topo.Server, w.dir, exec.Command("iperf3", "-s", "-1"))
+	server, err := bench.StartProcess(w.topo.Server, w.dir, exec.Command("iperf3", "-s", "-1"))
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, server.stop()) }()
-	if err := server.waitListening(w.topo.Server, iperfPort); err != nil {
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	if err := server.WaitListening(w.topo.Server, iperfPort); err != nil {
 		return 0, err
 	}
 	args := []string{"-c", target.String(), "-J", "--connect-timeout", "5000"}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"aarch64.com/isthmus/perf/internal/bench"
 	"aarch64.com/isthmus/perf/lab"
 )
 
@@ -43,7 +44,7 @@ type path struct {
 	by        taker      // who is meant to translate
 	// start makes the path, waiting for nothing but the program's own setup.
 	// missing, if not empty, is why it can't be had here.
-	start func(w *world, o *Options) (p *process, missing string, err error)
+	start func(w *world, o *Options) (p *bench.Process, missing string, err error)
 }
 
 const (
@@ -60,7 +61,7 @@ var taygaPrefix = netip.MustParsePrefix("2001:db8:ffff::/96")
 func paths() []path {
 	pool := lab.Translated(lab.ServerAddr4)
 	return []path{
-		{Plain, "plain IPv6 forwarding", server6, others, func(*world, *Options) (*process, string, error) { return nil, "", nil }},
+		{Plain, "plain IPv6 forwarding", server6, others, func(*world, *Options) (*bench.Process, string, error) { return nil, "", nil }},
 		{Fast, "isthmus, fast path", pool, atDevice, isthmus(static, "")},
 		{FastNAT44, "isthmus, fast path, NAT44", pool, atDevice, isthmus(shared, "")},
 		{User, "isthmus, user space", pool, userSpace, isthmus(static, "fast_path = \"off\"\n")},
@@ -99,20 +100,20 @@ func configuration(w *world, mapping func(*lab.VM) string, kernel string) string
 	return b.String()
 }
 
-func isthmus(mapping func(*lab.VM) string, kernel string) func(*world, *Options) (*process, string, error) {
-	return func(w *world, o *Options) (*process, string, error) {
+func isthmus(mapping func(*lab.VM) string, kernel string) func(*world, *Options) (*bench.Process, string, error) {
+	return func(w *world, o *Options) (*bench.Process, string, error) {
 		file := filepath.Join(w.dir, "isthmus.toml")
 		if err := os.WriteFile(file, []byte(configuration(w, mapping, kernel)), 0o600); err != nil {
 			return nil, "", err
 		}
-		p, err := startProcess(w.topo.Hypervisor, w.dir, exec.Command(o.Binary, "run", "-c", file))
+		p, err := bench.StartProcess(w.topo.Hypervisor, w.dir, exec.Command(o.Binary, "run", "-c", file))
 		return p, "", err
 	}
 }
 
 // tayga runs TAYGA with a static mapping. Its TUN device has no offloads: the
 // kernel cuts superpackets before it hands them over.
-func tayga(w *world, _ *Options) (*process, string, error) {
+func tayga(w *world, _ *Options) (*bench.Process, string, error) {
 	binary, err := exec.LookPath("tayga")
 	if err != nil {
 		return nil, "not installed: apt install tayga", nil
@@ -123,7 +124,7 @@ func tayga(w *world, _ *Options) (*process, string, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, "", err
 	}
-	p, err := startProcess(w.topo.Hypervisor, w.dir, exec.Command(binary, "--nodetach", "-c", file))
+	p, err := bench.StartProcess(w.topo.Hypervisor, w.dir, exec.Command(binary, "--nodetach", "-c", file))
 	if err != nil {
 		return nil, "", err
 	}
@@ -133,17 +134,17 @@ func tayga(w *world, _ *Options) (*process, string, error) {
 			break
 		}
 		select {
-		case <-p.done:
-			return nil, "", fmt.Errorf("tayga ended: %v\n%s", p.err, p.said())
+		case <-p.Done:
+			return nil, "", fmt.Errorf("tayga ended: %v\n%s", p.Err, p.Said())
 		default:
 		}
 		if time.Now().After(deadline) {
-			return nil, "", errors.Join(err, p.stop())
+			return nil, "", errors.Join(err, p.Stop())
 		}
 	}
 	err = errors.Join(h.Route(taygaPrefix.String(), "", taygaDevice), h.Route(lab.Mapped4.String(), "", taygaDevice))
 	if err != nil {
-		return nil, "", errors.Join(err, p.stop())
+		return nil, "", errors.Join(err, p.Stop())
 	}
 	return p, "", nil
 }
@@ -169,10 +170,10 @@ func (w *world) fastPackets(ctx context.Context, o *Options) (n map[taker]uint64
 func (w *world) socket() string { return filepath.Join(w.dir, "control.sock") }
 
 // waitReady waits until the VM can connect to the server by the path.
-func (w *world) waitReady(ctx context.Context, target netip.Addr, p *process) error {
+func (w *world) waitReady(ctx context.Context, target netip.Addr, p *bench.Process) error {
 	var ended chan struct{} // nil: nothing runs
 	if p != nil {
-		ended = p.done
+		ended = p.Done
 	}
 	deadline := time.Now().Add(readyTime)
 	for {
@@ -184,7 +185,7 @@ func (w *world) waitReady(ctx context.Context, target netip.Addr, p *process) er
 		}
 		select {
 		case <-ended:
-			return fmt.Errorf("%s ended: %v\n%s", p.cmd.Path, p.err, p.said())
+			return fmt.Errorf("%s ended: %v\n%s", p.Cmd.Path, p.Err, p.Said())
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(20 * time.Millisecond):
@@ -192,7 +193,7 @@ func (w *world) waitReady(ctx context.Context, target netip.Addr, p *process) er
 		if time.Now().After(deadline) {
 			err = fmt.Errorf("no connection from the VM to %s within %v: %w", target, readyTime, err)
 			if p != nil {
-				err = fmt.Errorf("%w\n%s", err, p.said())
+				err = fmt.Errorf("%w\n%s", err, p.Said())
 			}
 			return err
 		}

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"aarch64.com/isthmus/perf/internal/bench"
 )
 
 // Options of a run.
@@ -84,7 +83,7 @@ func Run(ctx context.Context, o Options) (t Table, err error) {
 		return t, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	t = Table{Kernel: release(), CPUs: runtime.NumCPU(), Load: []float64{load()}}
+	t = Table{Kernel: bench.Kernel(), CPUs: runtime.NumCPU(), Load: []float64{bench.Load()}}
 	var chosen []path
 	for _, p := range paths() {
 		if p.key == Plain || len(o.Paths) == 0 || slices.Contains(o.Paths, p.key) {
@@ -109,7 +108,7 @@ func Run(ctx context.Context, o Options) (t Table, err error) {
 			}
 			row.Rounds = append(row.Rounds, s)
 		}
-		t.Load = append(t.Load, load())
+		t.Load = append(t.Load, bench.Load())
 	}
 	t.judge()
 	return t, nil
@@ -122,7 +121,7 @@ func (w *world) measure(ctx context.Context, p *path, o *Options) (s Sample, mis
 		return s, missing, err
 	}
 	if running != nil {
-		defer func() { err = errors.Join(err, running.stop()) }()
+		defer func() { err = errors.Join(err, running.Stop()) }()
 	}
 	if err := w.waitReady(ctx, p.target, running); err != nil {
 		return s, "", err
@@ -175,19 +174,4 @@ func (w *world) checkedFlood(ctx context.Context, p *path, o *Options, senders [
 		}
 	}
 	return f, "", nil
-}
-
-// load is the machine's one-minute average; 0 without procfs.
-func load() (l float64) {
-	text, _ := os.ReadFile("/proc/loadavg")
-	_, _ = fmt.Sscan(string(text), &l)
-	return l
-}
-
-func release() string {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
 }

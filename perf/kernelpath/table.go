@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"aarch64.com/isthmus/perf/internal/bench"
 )
 
 // Sample is what one round measured on one path.
@@ -27,11 +28,11 @@ type Row struct {
 
 // Table is what a run found.
 type Table struct {
-	Kernel string    `json:"kernel"`
-	CPUs   int       `json:"cpus"`
-	Load   []float64 `json:"load"` // one-minute averages, before the run and after each round
-	Rows   []Row     `json:"rows"`
-	Aims   []Aim     `json:"aims"`
+	Kernel string      `json:"kernel"`
+	CPUs   int         `json:"cpus"`
+	Load   []float64   `json:"load"` // one-minute averages, before the run and after each round
+	Rows   []Row       `json:"rows"`
+	Aims   []bench.Aim `json:"aims"`
 }
 
 // column is one of the four figures of a Sample.
@@ -69,16 +70,7 @@ func (t *Table) ratio(c column, key, base string) (float64, bool) {
 			q = append(q, c.of(r.Rounds[i])/v)
 		}
 	}
-	return median(q), len(q) > 0
-}
-
-// median of values; 0 if there are none.
-func median(v []float64) float64 {
-	if len(v) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(v))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+	return bench.Median(q), len(q) > 0
 }
 
 // Print writes the table for people.
@@ -125,13 +117,7 @@ func (r *Row) spread(c column, unit float64, digits int) string {
 	for _, s := range r.Rounds {
 		v = append(v, c.of(s)/unit)
 	}
-	if len(v) == 0 {
-		return "-"
-	}
-	if len(v) == 1 {
-		return fmt.Sprintf("%.*f", digits, v[0])
-	}
-	return fmt.Sprintf("%.*f/%.*f/%.*f", digits, slices.Min(v), digits, median(v), digits, slices.Max(v))
+	return bench.Spread(v, digits)
 }
 
 // loss of the flood, median.
@@ -140,7 +126,7 @@ func (r *Row) loss() string {
 	for _, s := range r.Rounds {
 		v = append(v, s.Flood.Loss())
 	}
-	return fmt.Sprintf("%.1f %%", math.Abs(median(v))*100)
+	return fmt.Sprintf("%.1f %%", math.Abs(bench.Median(v))*100)
 }
 
 func (t *Table) show(c column, key, base string) string {

@@ -70,14 +70,3 @@ func TestOneRoundHasNoSpread(t *testing.T) {
 		t.Errorf("nothing is shown as %s", got)
 	}
 }
-
-func TestMedian(t *testing.T) {
-	for _, tt := range []struct {
-		v    []float64
-		want float64
-	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{4, 1}, 2.5}, {[]float64{9, 1, 2}, 2}} {
-		if got := median(tt.v); got != tt.want {
-			t.Errorf("median of %v is %v, want %v", tt.v, got, tt.want)
-		}
-	}
-}

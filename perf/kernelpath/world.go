@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"aarch64.com/isthmus/perf/internal/bench"
 	"aarch64.com/isthmus/perf/lab"
 )
 
@@ -50,7 +51,7 @@ func newWorld(senders int) (w *world, err error) {
 	if _, err := exec.LookPath("iperf3"); err != nil {
 		return w, errors.New("iperf3 is not installed: apt install iperf3")
 	}
-	if w.cpus, err = allowedCPUs(senders); err != nil {
+	if w.cpus, err = bench.CPUs(senders); err != nil {
 		return w, err
 	}
 	if w.lab, err = lab.New("kernel-path"); err != nil {

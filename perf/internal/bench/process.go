@@ -1,4 +1,4 @@
-package kernelpath
+package bench
 
 import (
 	"fmt"
@@ -15,16 +15,16 @@ import (
 // stopTimeout bounds the wait for a program that was asked to end.
 const stopTimeout = 10 * time.Second
 
-// process is a program that runs in one of the hosts.
-type process struct {
-	cmd  *exec.Cmd
-	log  string // file
-	done chan struct{}
-	err  error // how it ended; valid after done
+// Process is a program that runs in one of the hosts.
+type Process struct {
+	Cmd  *exec.Cmd
+	log  string        // file
+	Done chan struct{} // closed when it has ended
+	Err  error         // how it ended; valid after Done
 }
 
-// startProcess starts the command; what it prints goes to a file in dir.
-func startProcess(h *lab.Host, dir string, cmd *exec.Cmd) (*process, error) {
+// StartProcess starts the command; what it prints goes to a file in dir.
+func StartProcess(h *lab.Host, dir string, cmd *exec.Cmd) (*Process, error) {
 	name := filepath.Base(cmd.Args[0])
 	f, err := os.CreateTemp(dir, name+"-*.log")
 	if err != nil {
@@ -34,35 +34,35 @@ func startProcess(h *lab.Host, dir string, cmd *exec.Cmd) (*process, error) {
 	cmd.Stdout, cmd.Stderr = f, f
 	// A Ctrl-C on the terminal is for us.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p := &process{cmd: cmd, log: f.Name(), done: make(chan struct{})}
+	p := &Process{Cmd: cmd, log: f.Name(), Done: make(chan struct{})}
 	if err := h.Start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
-		p.err = cmd.Wait()
-		close(p.done)
+		p.Err = cmd.Wait()
+		close(p.Done)
 	}()
 	return p, nil
 }
 
-// stop asks the program to end, and makes it end when it doesn't.
-func (p *process) stop() error {
+// Stop asks the program to end, and makes it end when it doesn't.
+func (p *Process) Stop() error {
 	// SIGTERM would have isthmus leave routes for its next start, which are in
 	// the way of others.
-	_ = p.cmd.Process.Signal(syscall.SIGINT)
+	_ = p.Cmd.Process.Signal(syscall.SIGINT)
 	select {
-	case <-p.done:
+	case <-p.Done:
 		return nil
 	case <-time.After(stopTimeout):
-		_ = p.cmd.Process.Kill()
-		<-p.done
-		return fmt.Errorf("%s did not end within %v of SIGINT and was killed", p.cmd.Path, stopTimeout)
+		_ = p.Cmd.Process.Kill()
+		<-p.Done
+		return fmt.Errorf("%s did not end within %v of SIGINT and was killed", p.Cmd.Path, stopTimeout)
 	}
 }
 
-// waitListening waits until something in the namespace listens on the TCP port. It
+// WaitListening waits until something in the namespace listens on the TCP port. It
 // looks it up, since iperf3 takes a connection for a measurement.
-func (p *process) waitListening(h *lab.Host, port int) error {
+func (p *Process) WaitListening(h *lab.Host, port int) error {
 	// The local address of a listening socket of either family (proc_net_tcp.rst).
 	want := fmt.Sprintf(":%04X 00000000000000000000000000000000:0000 0A", port)
 	for deadline := time.Now().Add(stopTimeout); ; time.Sleep(5 * time.Millisecond) {
@@ -75,18 +75,18 @@ func (p *process) waitListening(h *lab.Host, port int) error {
 			return nil
 		}
 		select {
-		case <-p.done:
-			return fmt.Errorf("%s ended: %v\n%s", p.cmd.Path, p.err, p.said())
+		case <-p.Done:
+			return fmt.Errorf("%s ended: %v\n%s", p.Cmd.Path, p.Err, p.Said())
 		default:
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s does not listen on port %d\n%s", p.cmd.Path, port, p.said())
+			return fmt.Errorf("%s does not listen on port %d\n%s", p.Cmd.Path, port, p.Said())
 		}
 	}
 }
 
-// said is the end of what the program printed, for error messages.
-func (p *process) said() string {
+// Said is the end of what the program printed, for error messages.
+func (p *Process) Said() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
