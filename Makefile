@@ -22,7 +22,7 @@ DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl 
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path fuzz arm64 check-go print-depguard
+.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump fuzz arm64 check-go print-depguard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-xsk: check-go ## benchmark the AF_XDP sockets beside another implementatio
 
 bench-kernel-path: build ## compare the kernel path with plain forwarding and TAYGA (as root, three minutes)
 	@./.ci/as-root ./bin/isthmus perf kernel-path $(BENCHFLAGS)
+
+bench-jump: build ## compare the jump server with OpenSSH's sshd (as root, two minutes)
+	@./.ci/as-root ./bin/isthmus perf jump $(BENCHFLAGS)
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)
 	@GO="$(GO)" ./.ci/fuzz $(FUZZTIME)

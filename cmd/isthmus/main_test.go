@@ -64,6 +64,11 @@ func TestWrongCommandLines(t *testing.T) {
 		{"perf wire", "isthmus: unknown command \"wire\"\nusage: isthmus perf"},
 		{"perf kernel-path --rounds 0", "isthmus: --rounds 0: at least 1\nusage: isthmus perf kernel-path"},
 		{"perf kernel-path --seconds -1", "isthmus: --seconds -1: at least 1\nusage: isthmus perf kernel-path"},
+		{"perf jump --rounds 0", "isthmus: --rounds 0: at least 1\nusage: isthmus perf jump"},
+		{"perf jump --sessions -1", "isthmus: --sessions -1: at least 1\nusage: isthmus perf jump"},
+		{"perf jump --sessions 100000", "isthmus: sessions: 100000: it is 1 to 5000\nusage: isthmus perf jump"},
+		{"perf jump --seconds NaN", "isthmus: --seconds NaN: 0.1 to 60\nusage: isthmus perf jump"},
+		{"perf jump --hosts telnet", "isthmus: host \"telnet\": there are isthmus, sshd, sshd-gcm, direct\nusage: isthmus perf jump"},
 		{"perf kernel-path --paths slow", "isthmus: path \"slow\": there are plain, fast, "},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
