@@ -64,13 +64,14 @@ func (w *world) throughput(ctx context.Context, p *bench.Process, o *Options, st
 	if err := pause(ctx, o.Window); err != nil {
 		return s, err
 	}
+	// On a busy machine a short window may be too short for anything.
+	if err := waitFor(ctx, func() bool { return counter.Load() != bytes }); err != nil {
+		return s, fmt.Errorf("nothing was carried: %w", err)
+	}
 	took, moved := time.Since(begin), counter.Load()-bytes
 	after, err := usage(p)
 	if err != nil {
 		return s, err
-	}
-	if moved == 0 {
-		return s, errors.New("nothing was carried")
 	}
 	return Stream{float64(moved) / took.Seconds(), (after - cpu).Seconds() / (float64(moved) / 1e9)}, nil
 }
