@@ -63,46 +63,6 @@ func (w *world) dial() net.Conn {
 	return c
 }
 
-// guest is how this test's clients log in: as everybody does.
-func guest() *ssh.ClientConfig {
-	return &ssh.ClientConfig{User: DefaultUser, HostKeyCallback: ssh.InsecureIgnoreHostKey(), ClientVersion: "SSH-2.0-abuse"}
-}
-
-// peer is a client that has logged in.
-type peer struct {
-	ssh.Conn
-	w *world
-}
-
-func (w *world) login(config *ssh.ClientConfig) *peer {
-	w.t.Helper()
-	p, err := w.tryLogin(config)
-	must(w.t, err)
-	return p
-}
-
-func (w *world) tryLogin(config *ssh.ClientConfig) (*peer, error) {
-	raw, err := w.client.Dial(context.Background(), "tcp", net.JoinHostPort(jump4, w.port))
-	if err != nil {
-		return nil, err
-	}
-	_ = raw.SetDeadline(time.Now().Add(patience))
-	c, channels, requests, err := ssh.NewClientConn(raw, "jump", config)
-	if err != nil {
-		raw.Close()
-		return nil, err
-	}
-	_ = raw.SetDeadline(time.Time{})
-	go ssh.DiscardRequests(requests)
-	go func() {
-		for nc := range channels {
-			_ = nc.Reject(ssh.Prohibited, "")
-		}
-	}()
-	w.t.Cleanup(func() { c.Close() })
-	return &peer{c, w}, nil
-}
-
 // logins is how often a login came to this.
 func (w *world) logins(l Login) uint64 { return w.server.logins[l].Load() }
 

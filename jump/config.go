@@ -49,6 +49,9 @@ type Config struct {
 	// within runs what needs the network of the VMs. Tests have that in another
 	// namespace.
 	within func(fn func() error) error
+	// catchUp is how long a connection is not read for the sake of slow
+	// channels. Tests have no time for the default.
+	catchUp time.Duration
 }
 
 // Access lets in whom one of its functions knows. They return a name for the

@@ -65,6 +65,7 @@ func (s *Server) serve(w *wire, from netip.AddrPort, l *loggedIn) {
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
+		w.backlog.free()
 	}()
 
 	s.announceKeys(l.conn)
@@ -212,14 +213,12 @@ func (c *conn) claim(to netip.Addr) *refusal {
 		return no
 	}
 	c.count++
-	c.wire.channels.Add(1)
 	c.empty.Store(0)
 	return nil
 }
 
 func (c *conn) release() {
 	c.server.admission.hangUp()
-	c.wire.channels.Add(-1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.count--; c.count == 0 {
@@ -247,8 +246,9 @@ func (c *conn) relay(nc ssh.NewChannel, record *Record) {
 	}
 	r := &relay{conn: c, channel: channel, vm: vm, stall: s.config().Timeouts.Stall, sent: make(chan struct{}), closed: make(chan struct{})}
 	r.last.Store(time.Now().UnixNano())
+	r.in, r.errors = c.wire.backlog.add(r.stuck), c.wire.backlog.add(r.stuck)
 	go r.answer(requests)
-	go c.discard(channel.Stderr())
+	go r.errors.discard(channel.Stderr())
 	c.mu.Lock()
 	c.relays[r] = record
 	c.mu.Unlock()
@@ -265,18 +265,6 @@ func (c *conn) relay(nc ssh.NewChannel, record *Record) {
 	s.down.Add(record.Down)
 	c.ended(record, r.end)
 	r.linger()
-}
-
-// discard reads what nobody wants, until the client's end of file.
-func (c *conn) discard(from io.Reader) {
-	var b [keystrokes]byte
-	for {
-		n, err := from.Read(b[:])
-		c.wire.take(n)
-		if err != nil {
-			return
-		}
-	}
 }
 
 // dialAddress is what the resolver has nothing to look up in.
@@ -336,14 +324,10 @@ func (c *conn) watch() {
 	}
 	c.mu.Unlock()
 	for _, r := range open {
-		if r.idle() > t.Idle {
-			go r.close(Idled)
-		}
-		if !r.quiet() {
-			c.end(ClientGone)
-		}
+		r.watch(t)
 	}
-	c.wire.settle()
+	// Also of a connection that is not read because nothing comes.
+	c.wire.backlog.estimate(c.wire.read.Load())
 	silent := c.wire.silent()
 	switch {
 	case silent > t.Keepalive && c.asking.CompareAndSwap(false, true):

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,7 +75,7 @@ func TestHeads(t *testing.T) {
 		{"another cipher", false, [][]byte{large}, []int{libraryBuffer}},
 	} {
 		s := &sent{}
-		w := newWire(s)
+		w := newWire(s, new(atomic.Int64))
 		w.gcm.Store(tt.gcm)
 		for _, p := range tt.writes {
 			if n, err := w.Write(p); n != len(p) || err != nil {
@@ -110,7 +111,7 @@ func channelPair(t *testing.T, s *ssh.ServerConfig, c *ssh.ClientConfig) (w *wir
 			t.Fatal(err)
 		}
 	}
-	w = newWire(far)
+	w = newWire(far, new(atomic.Int64))
 	opened := make(chan ssh.Channel, 1)
 	go func() {
 		defer close(opened)

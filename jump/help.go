@@ -26,11 +26,10 @@ func (c *conn) help(nc ssh.NewChannel) {
 	if err != nil {
 		return
 	}
-	// Nothing is worth keeping here, and all that comes is counted.
-	c.wire.waiting.Add(1)
-	defer c.wire.waiting.Add(-1)
 	for _, from := range []io.Reader{channel, channel.Stderr()} {
-		go c.discard(from)
+		in := c.wire.backlog.add(func() { c.end(Stalled) })
+		defer c.wire.backlog.remove(in)
+		go in.discard(from)
 	}
 	// A client that does not go when it has been told loses its connection:
 	// the SSH library keeps the channel until then.

@@ -26,6 +26,12 @@ const batchSize = 256 << 10
 
 var batches = sync.Pool{New: func() any { return new([batchSize]byte) }}
 
+// maxBatches is how many may be in use: VMs that take nothing hold them. Beyond
+// that, a buffer has to do.
+const maxBatches = 128
+
+var inBulk atomic.Int32
+
 // keystrokes is enough for what people type. While a client sends no more at a
 // time, its channel is read without a large buffer.
 const keystrokes = 512
@@ -38,10 +44,16 @@ type relay struct {
 	vm      *net.TCPConn
 	stall   time.Duration
 
+	in, errors *intake // what the client sends, and what it sends as error output
+
 	up, down atomic.Uint64
 	last     atomic.Int64 // when a byte moved, UnixNano
 	vmDone   atomic.Bool  // the VM has closed
 	eof      atomic.Bool  // the client has, and the channel is not read any more
+
+	listening atomic.Bool // for what comes all the same
+
+	offered atomic.Int64 // since when the client has been offered something, UnixNano; 0: nothing
 
 	once    sync.Once
 	end     End
@@ -61,9 +73,6 @@ func (r *relay) run() {
 	r.toClient()
 	running.Wait()
 	r.close(Finished)
-	if r.eof.Load() {
-		r.conn.wire.halfClosed.Add(-1)
-	}
 }
 
 // close ends both directions at once. The first reason is the one that counts. A
@@ -72,6 +81,10 @@ func (r *relay) close(end End) {
 	r.once.Do(func() {
 		r.end = end
 		r.overdue = time.AfterFunc(r.stall, func() { r.conn.end(Stalled) })
+		if end == Stalled {
+			// A VM that takes nothing would leave the kernel with its bytes.
+			_ = r.vm.SetLinger(0)
+		}
 		r.vm.Close()
 		r.channel.Close()
 	})
@@ -90,22 +103,52 @@ func (r *relay) answer(requests <-chan *ssh.Request) {
 // linger keeps a channel that has ended until the client, too, has closed it:
 // before that, the SSH library keeps it, and what still comes for it.
 func (r *relay) linger() {
-	r.conn.wire.waiting.Add(1)
-	defer r.conn.wire.waiting.Add(-1)
-	r.conn.discard(r.channel)
-	<-r.closed
-	r.overdue.Stop()
+	defer r.conn.wire.backlog.remove(r.in)
+	defer r.conn.wire.backlog.remove(r.errors)
+	defer r.overdue.Stop()
+	r.in.discard(r.channel)
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.closed:
+			return
+		case <-ticker.C:
+			r.listen()
+		}
+	}
 }
 
-// quiet tells whether a client that has said it would send no more keeps to
-// that. The SSH library takes what comes all the same, and somebody has to look.
-func (r *relay) quiet() bool {
-	if !r.eof.Load() {
-		return true
+// stuck ends a relay whose VM takes too little, for the sake of the others.
+func (r *relay) stuck() { r.close(Stalled) }
+
+// watch ends what has timed out.
+func (r *relay) watch(t *Timeouts) {
+	offered := r.offered.Load()
+	switch {
+	case offered != 0 && time.Since(time.Unix(0, offered)) > r.stall:
+		go r.close(Stalled) // writes to the client
+	case r.idle() > t.Idle:
+		go r.close(Idled)
 	}
+	if r.eof.Load() && r.listening.CompareAndSwap(false, true) {
+		go func() {
+			r.listen()
+			r.listening.Store(false)
+		}()
+	}
+}
+
+// listen ends the connection of a client that has said it would send no more and
+// does. The SSH library takes what comes all the same. It may write to the client.
+func (r *relay) listen() {
 	var b [1]byte
-	n, _ := r.channel.Read(b[:]) // does not wait after an end of file
-	return n == 0
+	// These do not wait after an end of file.
+	n, _ := r.in.read(r.channel, b[:])
+	m, _ := r.errors.read(r.channel.Stderr(), b[:])
+	if n+m > 0 {
+		r.conn.end(ClientGone)
+	}
 }
 
 func (r *relay) moved(direction *atomic.Uint64, n int) {
@@ -120,8 +163,7 @@ func (r *relay) idle() time.Duration { return time.Since(time.Unix(0, r.last.Loa
 func (r *relay) toVM() {
 	var small [keystrokes]byte
 	for {
-		n, err := r.channel.Read(small[:])
-		r.conn.wire.take(n)
+		n, err := r.in.read(r.channel, small[:])
 		if n > 0 && !r.writeVM(small[:n]) {
 			return
 		}
@@ -131,7 +173,6 @@ func (r *relay) toVM() {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			r.conn.wire.halfClosed.Add(1)
 			r.eof.Store(true)
 			// This is the client's end of file, or its going away. Who reads
 			// the connection can tell, and closes with that reason.
@@ -161,13 +202,21 @@ func (r *relay) vmEnd() End {
 
 // bulk reads with a large buffer for as long as the client fills small ones.
 func (r *relay) bulk() error {
-	b := batches.Get().(*[batchSize]byte)
-	defer batches.Put(b)
+	var b []byte
+	if inBulk.Add(1) <= maxBatches {
+		batch := batches.Get().(*[batchSize]byte)
+		defer batches.Put(batch)
+		b = batch[:]
+	} else {
+		buffer := buffers.Get().(*[bufferSize]byte)
+		defer buffers.Put(buffer)
+		b = buffer[:]
+	}
+	defer inBulk.Add(-1)
 	for {
 		// Others first: those that decrypt fill the batch.
 		runtime.Gosched()
-		n, err := r.channel.Read(b[:])
-		r.conn.wire.take(n)
+		n, err := r.in.read(r.channel, b)
 		if n > 0 && !r.writeVM(b[:n]) {
 			return io.ErrClosedPipe
 		}
@@ -177,23 +226,29 @@ func (r *relay) bulk() error {
 	}
 }
 
-// writeVM hands over to the VM, which may take its time up to the stall timeout.
+// writeVM hands over to the VM, which may take its time, and nothing at all for up
+// to the stall timeout.
 func (r *relay) writeVM(p []byte) bool {
-	r.conn.wire.waiting.Add(1)
-	defer r.conn.wire.waiting.Add(-1)
-	if err := r.vm.SetWriteDeadline(time.Now().Add(r.stall)); err != nil {
-		r.close(r.vmEnd())
-		return false
-	}
-	if _, err := r.vm.Write(p); err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			r.close(Stalled)
-		} else {
+	for len(p) > 0 {
+		if err := r.vm.SetWriteDeadline(time.Now().Add(r.stall)); err != nil {
 			r.close(r.vmEnd())
+			return false
 		}
-		return false
+		n, err := r.vm.Write(p)
+		if n > 0 {
+			r.moved(&r.up, n)
+		}
+		p = p[n:]
+		switch {
+		case err == nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			r.close(r.vmEnd())
+			return false
+		case n == 0:
+			r.close(Stalled)
+			return false
+		}
 	}
-	r.moved(&r.up, len(p))
 	return true
 }
 
@@ -207,7 +262,9 @@ func (r *relay) toClient() {
 	for {
 		b, n, err := readable(raw)
 		if n > 0 {
+			r.offered.Store(time.Now().UnixNano())
 			_, werr := r.channel.Write(b[:n])
+			r.offered.Store(0)
 			buffers.Put(b)
 			if werr != nil {
 				r.close(r.clientEnd())

@@ -26,6 +26,7 @@ type Server struct {
 	channels [ends]atomic.Uint64
 	up, down atomic.Uint64 // of channels that have ended
 	dials    dialTimes
+	backlogs atomic.Int64 // estimates of all connections, bytes
 
 	serving sync.WaitGroup // connections, and accepting them
 	nextID  atomic.Uint64
@@ -61,6 +62,7 @@ func newSettings(c Config) (*settings, error) {
 	if c.within == nil {
 		c.within = func(fn func() error) error { return fn() }
 	}
+	setDefault(&c.catchUp, catchUp, never)
 	n := &settings{
 		Config: c, policy: policy{vms: c.VMPrefixes, optOut: c.OptOut, own: ownAddresses{within: c.within}},
 		slots: make(chan struct{}, c.Limits.Handshakes),
@@ -211,7 +213,7 @@ func (s *Server) handle(c net.Conn) {
 		}
 		return
 	}
-	w := newWire(c)
+	w := newWire(c, &s.backlogs)
 	logged, verdict := s.login(w, deadline)
 	s.logins[verdict].Add(1)
 	if logged == nil {
@@ -283,6 +285,7 @@ func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
 	}
 	w.gcm.Store(slices.Equal(ciphers, gcmCiphers))
 	w.stall.Store(int64(s.config().Timeouts.Stall))
+	w.catchUp.Store(int64(s.config().catchUp))
 	w.turn.Store(nil)
 	return &loggedIn{conn, channels, requests}, LoggedIn
 }

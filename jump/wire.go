@@ -5,24 +5,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-)
-
-// errBacklog ends a connection whose client sends more than its channels take.
-var errBacklog = errors.New("more unread data than a connection may have")
-
-// backlogMax bounds the bytes that a client has sent and no VM has taken, while
-// one takes nothing. Flow control alone would let a client leave two million
-// packets of one byte each, at about a hundred bytes of memory per packet.
-const (
-	backlogMax = 8 << 20
-	// windowSize is what flow control allows each channel to be ahead by.
-	windowSize = 2 << 20
-	// overhead is more than any packet has on the wire besides its payload:
-	// length, padding, message number, channel, authentication tag.
-	overhead = 64
 )
 
 // wire is a client's TCP connection as the SSH transport sees it. It counts, so that
@@ -47,19 +33,16 @@ type wire struct {
 	written atomic.Uint64
 	last    atomic.Int64 // when something came from the client, UnixNano
 
-	// What channels took of what was read, as payload and as number of reads,
-	// and how many relays wait for a VM at the moment.
-	taken      atomic.Uint64
-	takes      atomic.Uint64
-	waiting    atomic.Int32
-	halfClosed atomic.Int32 // channels that are not read any more
-	channels   atomic.Int32
-	// mark is the backlog estimate's zero: moved up whenever nothing is kept.
-	mark atomic.Int64
+	backlog   backlog
+	catchUp   atomic.Int64 // for slow channels, time.Duration
+	estimated uint64       // how much had been read at the last estimate
+
+	closing sync.Once
+	closed  chan struct{}
 }
 
-func newWire(c net.Conn) *wire {
-	w := &wire{Conn: c, start: time.Now()}
+func newWire(c net.Conn, backlogs *atomic.Int64) *wire {
+	w := &wire{Conn: c, start: time.Now(), backlog: backlog{all: backlogs}, closed: make(chan struct{})}
 	w.last.Store(w.start.UnixNano())
 	return w
 }
@@ -80,9 +63,11 @@ func (w *wire) Read(p []byte) (int, error) {
 	if t := w.turn.Load(); t != nil {
 		return w.loginRead(t, p)
 	}
-	if w.excess() > backlogMax+windowSize*int64(w.channels.Load()) {
-		w.ended(Stalled)
-		return 0, errBacklog
+	if w.read.Load()-w.estimated >= estimateEvery {
+		if err := w.settle(); err != nil {
+			return 0, err
+		}
+		w.estimated = w.read.Load()
 	}
 	return w.receive(p)
 }
@@ -116,36 +101,10 @@ func fateOf(err error) End {
 // ended notes why nothing more can come or go. The first reason counts.
 func (w *wire) ended(why End) { w.fate.CompareAndSwap(uint32(Running), uint32(why)) }
 
-// excess estimates how many bytes from the wire no channel has taken. It is only
-// meant while a relay waits for its VM, or does not read: otherwise nothing is
-// kept for long.
-func (w *wire) excess() int64 {
-	balance := w.balance()
-	// Small packets taken one by one count for more than they were; that is
-	// nothing to save up.
-	if w.waiting.Load() == 0 && w.halfClosed.Load() == 0 || balance < w.mark.Load() {
-		w.mark.Store(balance)
-		return 0
-	}
-	return balance - w.mark.Load()
-}
-
-// settle forgets, unless a relay waits for its VM, what was read for no channel:
-// such as the flow control of a long transfer on a half-closed one.
-func (w *wire) settle() {
-	if w.waiting.Load() == 0 {
-		w.mark.Store(w.balance())
-	}
-}
-
-func (w *wire) balance() int64 {
-	return int64(w.read.Load()) - int64(w.taken.Load()) - overhead*int64(w.takes.Load())
-}
-
-// take notes that a channel has taken n bytes of payload.
-func (w *wire) take(n int) {
-	w.taken.Add(uint64(n))
-	w.takes.Add(1)
+// Close closes the connection, also one that is not read at the moment.
+func (w *wire) Close() error {
+	w.closing.Do(func() { close(w.closed) })
+	return w.Conn.Close()
 }
 
 func (w *wire) Write(p []byte) (int, error) {
