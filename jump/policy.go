@@ -4,11 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
-	"sync"
-	"time"
 )
 
 // sshPort is the only port that is reached.
@@ -69,7 +66,7 @@ var denied = []struct {
 // the same for all that nobody may reach, so that they map no network.
 type policy struct {
 	vms, optOut []netip.Prefix
-	own         ownAddresses
+	own         func(netip.Addr) bool // tells whether an address is this host's own
 }
 
 // A refusal is an answer to a channel that is not opened.
@@ -102,7 +99,7 @@ func (p *policy) allow(host string, port uint32) (netip.Addr, *refusal) {
 			return a, refuse(RefusedTarget, "%s is no VM's", denied[i].what)
 		}
 	}
-	if !contains(p.vms, a) || p.own.have(a) {
+	if !contains(p.vms, a) || p.own(a) {
 		return a, refuse(RefusedTarget, "no address of a VM")
 	}
 	if contains(p.optOut, a) {
@@ -113,7 +110,8 @@ func (p *policy) allow(host string, port uint32) (netip.Addr, *refusal) {
 
 // literalSuffix marks an address without colons, for programs that take the first
 // one for the end of a host name, as dropbear's dbclient does:
-// 2001-db8--1.ipv6-literal.net. Windows writes addresses so in UNC paths. It is an address in itself; nobody is asked for that name.
+// 2001-db8--1.ipv6-literal.net. Windows writes addresses so in UNC paths. It is an
+// address in itself; nobody is asked for that name.
 const literalSuffix = ".ipv6-literal.net"
 
 // literal is a host as a client writes it, without what is around the address.
@@ -134,40 +132,4 @@ func contains(list []netip.Prefix, a netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// ownAddresses are those of this host, which may lie inside a VM prefix.
-type ownAddresses struct {
-	within func(fn func() error) error // see Config
-
-	mu   sync.Mutex
-	at   time.Time
-	list map[netip.Addr]bool
-}
-
-// ownAge is how old the list may be: asking the kernel for it takes
-// milliseconds on a host with a thousand interfaces.
-const ownAge = 2 * time.Second
-
-// have tells whether a is the host's own. While the kernel can't say, all are.
-func (o *ownAddresses) have(a netip.Addr) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.list == nil || time.Since(o.at) > ownAge {
-		var addresses []net.Addr
-		err := o.within(func() (err error) {
-			addresses, err = net.InterfaceAddrs()
-			return err
-		})
-		if err != nil {
-			return true
-		}
-		o.list, o.at = map[netip.Addr]bool{}, time.Now()
-		for _, x := range addresses {
-			if p, err := netip.ParsePrefix(x.String()); err == nil {
-				o.list[p.Addr()] = true
-			}
-		}
-	}
-	return o.list[a]
 }

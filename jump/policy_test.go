@@ -2,12 +2,19 @@ package jump
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/perf/lab"
+	"aarch64.com/isthmus/perf/lab/labtest"
 )
 
 func prefixes(list ...string) (p []netip.Prefix) {
@@ -17,11 +24,14 @@ func prefixes(list ...string) (p []netip.Prefix) {
 	return p
 }
 
+// hypervisors is the host's own address in the tests of the policy.
+var hypervisors = netip.MustParseAddr("2001:db8:64::1")
+
 // testPolicy has prefixes of VMs around all that must never be reached, too.
 func testPolicy() *policy {
 	return &policy{
 		vms: prefixes("2001:db8:64::/64", "::/16", "64:ff9b::/32", "2001::/32", "2002::/16", "fe80::/10", "fd00::/8", "ff00::/8"),
-		own: ownAddresses{within: func(fn func() error) error { return fn() }},
+		own: func(a netip.Addr) bool { return a == hypervisors },
 		optOut: prefixes(
 			"2001:db8:64::dead/128", "2001:db8:64:0:1::/80"),
 	}
@@ -145,24 +155,62 @@ func TestPolicy(t *testing.T) {
 // Addresses of this host are refused with the words for those outside: the
 // answer does not tell which they are.
 func TestPolicyOwnAddresses(t *testing.T) {
-	a := netip.MustParseAddr("2001:db8:64::1")
 	p := testPolicy()
-	if _, no := p.allow(a.String(), 22); no != nil {
-		t.Fatalf("refused before the host had it: %s", no.text)
-	}
-	p.own.list[a], p.own.at = true, time.Now().Add(time.Hour)
-	_, no := p.allow(a.String(), 22)
+	_, no := p.allow(hypervisors.String(), 22)
 	_, outside := p.allow("2001:db8:65::1", 22)
 	if no == nil || *no != *outside {
 		t.Errorf("got %v, want %v", no, outside)
 	}
 }
 
-func TestPolicyOwnAddressesUnknown(t *testing.T) {
-	p := testPolicy()
-	p.own.within = func(func() error) error { return net.ErrClosed }
-	if _, no := p.allow("2001:db8:64::aa64", 22); no == nil {
-		t.Error("allowed although the kernel does not say which addresses are its own")
+// What the kernel delivers to this host itself, with a namespace's routes.
+func TestOwnAddress(t *testing.T) {
+	l := labtest.New(t, "own")
+	h, vm := labtest.Host(t, l, "hypervisor"), labtest.Host(t, l, "vm")
+	must(t, l.Link(h, vm, lab.LinkConfig{}))
+	must(t, h.Addr("eth0", "2001:db8:64::1/64"))
+	must(t, h.Sysctl("net/ipv6/conf/all/forwarding", "1"))
+	must(t, h.Do(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		for _, r := range []struct {
+			to   string
+			kind int
+		}{{"2001:db8:64:0:1::/80", unix.RTN_LOCAL}, {"2001:db8:64:0:2::/80", unix.RTN_BLACKHOLE}, {"2001:db8:64:0:3::/80", unix.RTN_UNREACHABLE}, {"2001:db8:64:0:4::/80", unix.RTN_PROHIBIT}} {
+			to, err := netlink.ParseIPNet(r.to)
+			if err != nil {
+				return err
+			}
+			if err := netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: to, Type: r.kind}); err != nil {
+				return fmt.Errorf("route to %s: %w", r.to, err)
+			}
+		}
+		return nil
+	}))
+	for a, want := range map[string]bool{
+		"2001:db8:64::1":     true,
+		"2001:db8:64::":      true, // the routers' anycast address (RFC 4291 section 2.6.1)
+		"2001:db8:64:0:1::7": true,
+		"::1":                true,
+		"2001:db8:64::2":     false,
+		"2001:db8:64:0:2::7": false,
+		"2001:db8:64:0:3::7": false,
+		"2001:db8:64:0:4::7": false,
+		"2001:db8:65::1":     false,
+	} {
+		// The kernel adds the routes to its own addresses a moment later.
+		got := !want
+		for deadline := time.Now().Add(patience); got != want && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			got = ownAddress(h.Do, netip.MustParseAddr(a))
+		}
+		if got != want {
+			t.Errorf("%s: %v, want %v", a, got, want)
+		}
+	}
+	if !ownAddress(func(func() error) error { return net.ErrClosed }, netip.MustParseAddr("2001:db8:64::2")) {
+		t.Error("an address is taken for a VM's although the kernel does not say")
 	}
 }
 
@@ -223,11 +271,10 @@ func FuzzDirectTCPIP(f *testing.F) {
 }
 
 func FuzzPolicy(f *testing.F) {
-	for _, host := range []string{"2001:db8:64::aa64", "[2001:db8:64::aa64]", "::ffff:1.2.3.4", "64:ff9b::1", "fe80::1%eth0", "localhost"} {
+	for _, host := range []string{"2001:db8:64::aa64", "[2001:db8:64::aa64]", "::ffff:1.2.3.4", "64:ff9b::1", "fe80::1%eth0", "localhost", "2001-db8-64--aa64.ipv6-literal.net"} {
 		f.Add(host, uint32(22))
 	}
 	p := testPolicy()
-	p.own.list, p.own.at = map[netip.Addr]bool{netip.MustParseAddr("2001:db8:64::1"): true}, time.Now().Add(100*time.Hour)
 	f.Fuzz(func(t *testing.T, host string, port uint32) {
 		a, no := p.allow(host, port)
 		if no != nil {
@@ -239,7 +286,7 @@ func FuzzPolicy(f *testing.F) {
 		if port != 22 {
 			t.Errorf("port %d is allowed", port)
 		}
-		if !a.Is6() || a.Is4In6() || a.Zone() != "" || !contains(p.vms, a) || contains(p.optOut, a) || p.own.have(a) {
+		if !a.Is6() || a.Is4In6() || a.Zone() != "" || !contains(p.vms, a) || contains(p.optOut, a) || p.own(a) {
 			t.Errorf("%q is allowed as %v", host, a)
 		}
 		b := a.As16()
@@ -248,6 +295,9 @@ func FuzzPolicy(f *testing.F) {
 		}
 		// A literal, by another parser, too; and what is dialled is it.
 		literal := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		if n := len(host) - len(literalSuffix); n > 0 && strings.EqualFold(host[n:], literalSuffix) {
+			literal = strings.ReplaceAll(host[:n], "-", ":")
+		}
 		if ip := net.ParseIP(literal); ip == nil || !ip.Equal(a.AsSlice()) {
 			t.Errorf("%q is allowed as %v, and net reads it as %v", host, a, ip)
 		}

@@ -64,8 +64,9 @@ func newSettings(c Config) (*settings, error) {
 	}
 	setDefault(&c.catchUp, catchUp, never)
 	n := &settings{
-		Config: c, policy: policy{vms: c.VMPrefixes, optOut: c.OptOut, own: ownAddresses{within: c.within}},
-		slots: make(chan struct{}, c.Limits.Handshakes),
+		Config: c,
+		policy: policy{vms: c.VMPrefixes, optOut: c.OptOut, own: func(a netip.Addr) bool { return ownAddress(c.within, a) }},
+		slots:  make(chan struct{}, c.Limits.Handshakes),
 	}
 	for _, k := range c.HostKeys {
 		a, ok := k.(ssh.AlgorithmSigner)

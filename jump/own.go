@@ -1,0 +1,34 @@
+package jump
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ownAddress asks the kernel whether a connection to an address would end at this
+// host: at one of its own addresses, which may lie inside a VM prefix, or by a local
+// route for a whole prefix, or by anycast. within is Config's. Where the kernel does
+// not say, it would.
+func ownAddress(within func(func() error) error, a netip.Addr) bool {
+	var routes []netlink.Route
+	err := within(func() (err error) {
+		routes, err = netlink.RouteGet(a.AsSlice())
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), // no route, or "unreachable"
+		errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL): // "prohibit", "blackhole"
+		return false // and nowhere else either, as dialling shows
+	case err != nil:
+		return true
+	}
+	for i := range routes {
+		if routes[i].Type != unix.RTN_UNICAST {
+			return true
+		}
+	}
+	return len(routes) == 0
+}
