@@ -43,6 +43,9 @@ type Reach func(netip.Addr) error
 
 // Check tells what is wrong with a route, for people who can mend it.
 func (r *Route) Check(reach Reach) error {
+	if err := checkPattern(r.Host); err != nil {
+		return err
+	}
 	switch {
 	case len(r.Backends) == 0:
 		return fmt.Errorf("%s: no backend: give the IPv6 address of a VM", r.Host)
