@@ -35,13 +35,15 @@ var endNames = [NumEnds]string{
 func (e End) String() string { return endNames[e] }
 
 // A Judge decides about connections. Its methods are called by the loops, from
-// several goroutines, and must not block.
+// several goroutines, and must not block: nothing else of the loop goes on
+// meanwhile.
 type Judge interface {
 	// Accept is asked for each new connection: false closes it at once. Every
 	// other connection is told to Closed in the end.
 	Accept(from netip.AddrPort) bool
 	// Hello is asked when the client has said something: hello is all of it so
-	// far, and only lent.
+	// far, and only lent. A client may say it byte by byte, so what has been
+	// looked at already is best noted in Conn.Tag.
 	Hello(c *Conn, hello []byte) Answer
 	// Unreached gives what the client gets when no backend could be reached.
 	Unreached(c *Conn) (reply []byte)
@@ -61,24 +63,26 @@ type Answer struct {
 	Header []byte
 }
 
-// Conn is a connection. Outside of the judge's methods nothing of it may be
-// touched, for it belongs to a loop.
+// Conn is a connection. It belongs to a loop: only the judge's methods and the
+// function given to [Loops.Each] may touch it, while they run.
 type Conn struct {
+	ID   uint64         // no other connection of these Loops has or had it
 	From netip.AddrPort // the client
-	To   netip.AddrPort // the address it came to
 	Tag  any            // the judge's
 
 	Start   time.Time
-	Connect time.Duration  // until a backend was connected; 0: none was
-	First   time.Duration  // until the backend's first byte; 0: none came
+	Connect time.Duration  // from Start until a backend was connected; 0: none was
+	First   time.Duration  // from Start until the backend's first byte; 0: none came
 	Backend netip.AddrPort // the last that was tried
 	Up      uint64         // bytes from the client to the backend
 	Down    uint64         // bytes from the backend to the client
 	End     End
 
-	loop  *loop
-	stage stage
+	to       netip.AddrPort
+	listener *listener
+
 	slot  int32
+	stage stage
 	again bool // in loop.ready
 
 	client, backend side
@@ -102,15 +106,21 @@ const (
 )
 
 // side is one of a connection's two sockets.
+//
+// What readable and writable say is a hint: true means no more than that it is
+// worth trying. So an event that comes late, or for a socket that has had the
+// number before, does no harm.
 type side struct {
 	fd       int
-	readable bool // as far as is known
-	writable bool
-	hangup   bool // the peer has closed: the end of what can be read comes
-	eof      bool // it has come
-	shut     bool // no more can be written
+	watched  uint32 // the events that epoll tells; 0: not yet in epoll
+	readable bool   // false: an event will tell
+	writable bool   // false: an event will tell
+	hasty    bool   // a short read does not mean that all has been read
+	eof      bool   // all has been read
+	shut     bool   // no more is written to it
+	broken   bool   // a write failed: what has come is still read, then that is it
 
-	// What waits to be written to it.
+	// What waits to be written to it: one of the two, at most.
 	out  []byte
 	pipe *pipe
 
@@ -118,3 +128,9 @@ type side struct {
 }
 
 func (s *side) pending() bool { return len(s.out) > 0 || s.pipe != nil && s.pipe.n > 0 }
+
+// Since is how long ago bytes moved last, for the function given to Loops.Each.
+func (c *Conn) Since() time.Duration { return time.Duration(nanotime() - c.moved) }
+
+// Relaying tells whether a backend has been connected.
+func (c *Conn) Relaying() bool { return c.stage == relaying }

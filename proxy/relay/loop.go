@@ -2,7 +2,6 @@ package relay
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -13,23 +12,30 @@ import (
 
 // loop owns connections. All its methods but do run on its own goroutine.
 type loop struct {
-	config *Config
+	config Config
 	judge  Judge
+	index  uint64 // among the loops
+	count  uint64 // of the loops
 	epoll  *os.File
 	raw    syscall.RawConn // of epoll
 	fd     int             // likewise
-	armed  int64           // when epoll's deadline is, in the loop's clock; 0: none
-	wake   int             // eventfd
+	look   func(uintptr) bool
+	events [256]unix.EpollEvent
+	told   int   // how many of events have come
+	armed  int64 // when epoll's deadline is, in the loop's clock; 0: none
+	wake   int   // eventfd
 	buffer []byte
 	pipes  pipes
 
-	now   int64 // ns, of the monotonic clock, read once per round
+	now   int64 // ns, read once per round
 	conns []*Conn
 	free  []int32 // slots of conns
+	next  uint64  // the next connection's number
 	ready []*Conn // connections that could go on
+	turns []*Conn // the ready ones of this round
 	rests []*Conn // connections to look at when nothing is left to do
 
-	hello, connect, idle, linger timers
+	hello, connect, idle, linger, starved timers
 
 	listeners []*listener
 	draining  bool
@@ -38,34 +44,22 @@ type loop struct {
 
 	mu       sync.Mutex
 	commands []func() // from other goroutines
-}
-
-// listener is one listening socket.
-type listener struct {
-	fd     int
-	paused bool
-	until  int64
+	deaf     bool     // no more commands
 }
 
 // What an epoll event is about is told by its Fd: the slot of a connection times
-// two, plus one for the backend; or one of these.
+// two, plus one for the backend; or one of these. Pad has the low bits of the
+// connection's number, for the slot may have gone to another one in the same
+// round.
 const (
 	isWake     = -1
 	isListener = -2 // and below: -2-index
 )
 
-// acceptPause is how long accepting rests when it fails, as it does without file
-// descriptors.
-const acceptPause = 50 * time.Millisecond
-
-// accepts bounds how many connections are taken at a time, so that those that
-// are there have their turn.
-const accepts = 64
-
-func newLoop(c *Config, j Judge) (*loop, error) {
-	l := &loop{config: c, judge: j, buffer: make([]byte, bufferSize), wake: -1}
-	l.hello.delay, l.connect.delay = int64(c.HelloTimeout), int64(c.ConnectTimeout)
-	l.idle.delay, l.linger.delay = int64(c.IdleTimeout), int64(lingerTime)
+func newLoop(c *Config, j Judge, index, count int) (*loop, error) {
+	l := &loop{judge: j, index: uint64(index), count: uint64(count), buffer: make([]byte, bufferSize), wake: -1, now: nanotime()}
+	l.configure(*c)
+	l.linger.delay, l.starved.delay = int64(lingerTime), int64(acceptPause)
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
@@ -77,25 +71,37 @@ func newLoop(c *Config, j Judge) (*loop, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	l.epoll = os.NewFile(uintptr(fd), "epoll")
+	l.fd, l.epoll = fd, os.NewFile(uintptr(fd), "epoll")
+	l.look = func(uintptr) bool {
+		l.told, _ = unix.EpollWait(l.fd, l.events[:], 0)
+		return l.told > 0
+	}
 	if l.raw, err = l.epoll.SyscallConn(); err != nil {
 		l.close()
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	l.fd = fd
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		l.close()
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	if err = l.watch(l.wake, unix.EPOLLIN, isWake); err != nil {
+	if err = l.watch(l.wake, unix.EPOLLIN, isWake, 0); err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *loop) watch(fd int, events uint32, id int32) error {
-	return unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: id})
+func (l *loop) configure(c Config) {
+	l.config = c
+	l.hello.delay, l.connect.delay, l.idle.delay = int64(c.HelloTimeout), int64(c.ConnectTimeout), idleDelay(c.IdleTimeout)
+}
+
+func (l *loop) watch(fd int, events uint32, about int32, number uint64) error {
+	err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: about, Pad: int32(number)})
+	if err != nil {
+		return fmt.Errorf("epoll: add a descriptor: %w", err)
+	}
+	return nil
 }
 
 func (l *loop) close() {
@@ -103,33 +109,47 @@ func (l *loop) close() {
 	l.epoll.Close()
 	if l.wake >= 0 {
 		unix.Close(l.wake)
+		l.wake = -1
 	}
 }
 
-// do has f called by the loop.
-func (l *loop) do(f func()) {
+// do has f called by the loop. It tells whether it will be, which it is not
+// after the loop's end.
+func (l *loop) do(f func()) bool {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.deaf {
+		return false
+	}
 	l.commands = append(l.commands, f)
-	l.mu.Unlock()
 	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	return true
+}
+
+func (l *loop) obey() {
+	var b [8]byte
+	_, _ = unix.Read(l.wake, b[:])
+	l.mu.Lock()
+	list := l.commands
+	l.commands = nil
+	l.mu.Unlock()
+	for _, f := range list {
+		f()
+	}
 }
 
 // run serves until the loop has ended.
 func (l *loop) run() {
-	events := make([]unix.EpollEvent, 256)
 	for !l.ended {
-		n := l.wait(events)
+		l.wait()
 		l.now = nanotime()
-		ready := l.ready
-		l.ready = nil
-		for i := range max(n, 0) {
-			l.event(&events[i])
+		l.turns, l.ready = l.ready, l.turns[:0]
+		for i := range l.told {
+			l.event(&l.events[i])
 		}
-		for _, c := range ready {
+		for _, c := range l.turns {
 			c.again = false
-			if c.stage == relaying {
-				l.relay(c)
-			}
+			l.progress(c)
 		}
 		l.expire()
 		for _, c := range l.rests {
@@ -137,51 +157,47 @@ func (l *loop) run() {
 				l.rest(c)
 			}
 		}
+		clear(l.turns)
+		clear(l.rests)
 		l.rests = l.rests[:0]
 	}
+	l.mu.Lock()
+	l.deaf = true
+	l.mu.Unlock()
+	l.obey()
 	l.close()
 }
 
-func nanotime() int64 {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
-	return t.Nano()
-}
-
-// wait gives what has happened. It comes back without anything when a timer is
-// due, perhaps a little early, or something is ready.
-func (l *loop) wait(events []unix.EpollEvent) (n int) {
-	look := func(uintptr) bool {
-		n, _ = unix.EpollWait(l.fd, events, 0)
-		return n > 0
+// wait waits for events, l.told of them. It comes back without any when a timer
+// is due, perhaps a little early, or a connection is ready.
+func (l *loop) wait() {
+	if len(l.ready) > 0 {
+		l.look(0)
+		return
 	}
-	if look(0); n > 0 || len(l.ready) > 0 {
-		return n
-	}
-	switch next := l.next(); {
-	case next == 0 && l.armed != 0:
+	switch due := l.due(); {
+	case due == 0 && l.armed != 0:
 		l.armed = 0
 		_ = l.epoll.SetReadDeadline(time.Time{})
-	case next != 0 && (l.armed == 0 || next < l.armed || l.armed <= l.now):
-		l.armed = next
-		_ = l.epoll.SetReadDeadline(time.Now().Add(time.Duration(next - nanotime())))
+	case due != 0 && (l.armed == 0 || due < l.armed || l.armed <= l.now):
+		l.armed = due
+		_ = l.epoll.SetReadDeadline(epoch.Add(time.Duration(due)))
 	}
-	if err := l.raw.Read(look); err != nil {
-		return 0 // the deadline
+	if l.raw.Read(l.look) != nil {
+		l.look(0) // The deadline is over; has anything come nevertheless?
 	}
-	return n
 }
 
-// next is when the first timer is due, 0 if there is none.
-func (l *loop) next() (at int64) {
+// due is when the first timer is, 0 if there is none.
+func (l *loop) due() (at int64) {
 	sooner := func(t int64) {
 		if at == 0 || t < at {
 			at = t
 		}
 	}
-	for _, t := range [...]*timers{&l.hello, &l.connect, &l.idle, &l.linger} {
+	for _, t := range [...]*timers{&l.hello, &l.connect, &l.idle, &l.linger, &l.starved} {
 		if t.first != nil {
-			sooner(t.first.timer.at)
+			sooner(t.first.timer.start + t.delay)
 		}
 	}
 	for _, x := range l.listeners {
@@ -197,10 +213,13 @@ func (l *loop) event(e *unix.EpollEvent) {
 	case e.Fd == isWake:
 		l.obey()
 	case e.Fd <= isListener:
-		l.accept(l.listeners[isListener-e.Fd])
+		// A command of this round may have closed it.
+		if i := int(isListener - e.Fd); i < len(l.listeners) {
+			l.accept(l.listeners[i], accepts)
+		}
 	default:
 		c := l.conns[e.Fd/2]
-		if c == nil {
+		if c == nil || int32(c.ID) != e.Pad {
 			return // ended by an earlier event of this round
 		}
 		s := &c.client
@@ -211,123 +230,35 @@ func (l *loop) event(e *unix.EpollEvent) {
 	}
 }
 
-func (l *loop) obey() {
-	var b [8]byte
-	_, _ = unix.Read(l.wake, b[:])
-	l.mu.Lock()
-	list := l.commands
-	l.commands = nil
-	l.mu.Unlock()
-	for _, f := range list {
-		f()
-	}
-}
-
-// accept takes new connections.
-func (l *loop) accept(x *listener) {
-	for range accepts {
-		fd, sa, err := syscall.Accept4(x.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		switch err {
-		case nil:
-		case unix.EAGAIN:
-			return
-		case unix.EINTR, unix.ECONNABORTED:
-			continue
-		default:
-			// Out of file descriptors or memory: let others go first.
-			l.stats.acceptFailed.Add(1)
-			l.pause(x)
-			return
-		}
-		l.stats.accepted.Add(1)
-		from := addrPort(sa)
-		if !l.judge.Accept(from) {
-			l.stats.ends[Unwelcome].Add(1)
-			unix.Close(fd)
-			continue
-		}
-		l.begin(fd, from)
-	}
-}
-
-func (l *loop) pause(x *listener) {
-	x.paused, x.until = true, l.now+int64(acceptPause)
-	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, x.fd, nil)
-}
-
-func (l *loop) resume(i int) {
-	x := l.listeners[i]
-	if l.watch(x.fd, unix.EPOLLIN, isListener-int32(i)) == nil {
-		x.paused = false
-	} else {
-		x.until = l.now + int64(acceptPause)
-	}
-}
-
-// begin takes a client in.
-func (l *loop) begin(fd int, from netip.AddrPort) {
-	c := &Conn{From: from, Start: time.Now(), loop: l, client: side{fd: fd, writable: true}, backend: side{fd: -1}, moved: l.now}
-	if n := len(l.free); n > 0 {
-		c.slot = l.free[n-1]
-		l.free = l.free[:n-1]
-		l.conns[c.slot] = c
-	} else {
-		c.slot = int32(len(l.conns))
-		l.conns = append(l.conns, c)
-	}
-	l.stats.open.Add(1)
-	if err := l.watch(fd, socketEvents, 2*c.slot); err != nil {
-		l.end(c, Unwelcome)
-		return
-	}
-	l.hello.start(c, l.now)
-}
-
-// socketEvents are asked for once: a side's own state tells what they mean at
-// the moment.
-const socketEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
-
 // socket notes what an event says and does what follows.
 func (l *loop) socket(c *Conn, s *side, events uint32) {
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		s.readable = true
+	const dead = unix.EPOLLHUP | unix.EPOLLERR
+	s.readable = s.readable || events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLPRI|dead) != 0
+	s.writable = s.writable || events&(unix.EPOLLOUT|dead) != 0
+	// A read stops short of the end of what can be read, and of urgent data.
+	s.hasty = s.hasty || events&(unix.EPOLLRDHUP|unix.EPOLLPRI|dead) != 0
+	if c.stage == connecting && s == &c.client && events&dead != 0 {
+		l.end(c, ClientReset)
+		return
 	}
-	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		s.hangup = true
-	}
-	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		s.writable = true
-	}
+	l.progress(c)
+}
+
+// progress gets on with a connection.
+func (l *loop) progress(c *Conn) {
 	switch c.stage {
 	case sniffing:
-		if s.readable {
+		if c.client.readable {
 			l.sniff(c)
 		}
 	case connecting:
-		if s == &c.backend && s.writable {
+		if c.backend.fd >= 0 && c.backend.writable {
 			l.connected(c)
 		}
 	case relaying:
 		l.relay(c)
 	case closing:
 		l.last(c)
-	}
-}
-
-// relay moves what can be moved, both ways.
-func (l *loop) relay(c *Conn) {
-	if !l.pump(c, &c.client, &c.backend, &c.Up) {
-		return
-	}
-	down := c.Down
-	if !l.pump(c, &c.backend, &c.client, &c.Down) {
-		return
-	}
-	if down == 0 && c.Down > 0 {
-		c.First = time.Since(c.Start)
-	}
-	if c.client.pipe != nil || c.backend.pipe != nil {
-		l.rests = append(l.rests, c)
 	}
 }
 
@@ -347,68 +278,18 @@ func (l *loop) expire() {
 	for c := l.connect.due(l.now); c != nil; c = l.connect.due(l.now) {
 		l.tryNext(c)
 	}
+	for c := l.starved.due(l.now); c != nil; c = l.starved.due(l.now) {
+		l.tryNext(c)
+	}
 	for c := l.linger.due(l.now); c != nil; c = l.linger.due(l.now) {
 		l.end(c, c.End)
 	}
-	// The list is by when a connection was looked at last: those that have
-	// moved something since go to its end.
 	for c := l.idle.due(l.now); c != nil; c = l.idle.due(l.now) {
-		if l.now-c.moved >= l.idle.delay {
-			l.end(c, IdleTimeout)
-		} else {
-			l.idle.start(c, c.moved)
-		}
+		l.end(c, IdleTimeout)
 	}
 	for i, x := range l.listeners {
 		if x.paused && x.until <= l.now {
 			l.resume(i)
 		}
-	}
-}
-
-// finished tells whether a connection goes on, which it does until both sides
-// have said all and have been told all.
-func (l *loop) finished(c *Conn) bool {
-	if c.client.eof && c.backend.eof && !c.client.pending() && !c.backend.pending() {
-		l.end(c, Finished)
-		return false
-	}
-	return true
-}
-
-func (l *loop) resetBy(c *Conn, s *side) End {
-	if s == &c.client {
-		return ClientReset
-	}
-	return BackendReset
-}
-
-// end closes a connection. Its descriptors leave epoll by themselves.
-func (l *loop) end(c *Conn, why End) {
-	if c.stage == gone {
-		return
-	}
-	c.stage, c.End = gone, why
-	c.stop()
-	for _, s := range [...]*side{&c.client, &c.backend} {
-		if s.fd >= 0 {
-			unix.Close(s.fd)
-		}
-		if s.pipe != nil {
-			l.pipes.put(s.pipe)
-			s.pipe = nil
-		}
-		s.out = nil
-	}
-	c.hello, c.header, c.backends = nil, nil, nil
-	l.conns[c.slot] = nil
-	l.free = append(l.free, c.slot)
-	l.stats.open.Add(-1)
-	l.stats.ends[why].Add(1)
-	l.stats.up.Add(c.Up)
-	l.stats.down.Add(c.Down)
-	l.judge.Closed(c)
-	if l.draining && len(l.free) == len(l.conns) {
-		l.ended = true
 	}
 }

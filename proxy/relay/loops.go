@@ -2,15 +2,12 @@ package relay
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Config of the loops. 0 stands for the default.
@@ -21,7 +18,14 @@ type Config struct {
 	HelloTimeout   time.Duration // until that is known; 10 s
 	ConnectTimeout time.Duration // for each backend; 3 s
 	IdleTimeout    time.Duration // without a byte either way; 10 min
-	UserTimeout    time.Duration // until a peer has acknowledged what it was sent; 1 min (TCP_USER_TIMEOUT)
+
+	// UserTimeout is how long a peer may leave what it was sent without
+	// acknowledging it, or its window closed: TCP_USER_TIMEOUT; 5 min.
+	UserTimeout time.Duration
+
+	// Files are listening sockets that somebody else has opened, as systemd
+	// does. All loops share them; the caller closes them after New.
+	Files []*os.File
 }
 
 func (c *Config) setDefaults() {
@@ -36,7 +40,7 @@ func (c *Config) setDefaults() {
 		def time.Duration
 	}{
 		{&c.HelloTimeout, 10 * time.Second}, {&c.ConnectTimeout, 3 * time.Second},
-		{&c.IdleTimeout, 10 * time.Minute}, {&c.UserTimeout, time.Minute},
+		{&c.IdleTimeout, 10 * time.Minute}, {&c.UserTimeout, 5 * time.Minute},
 	} {
 		if *d.v == 0 {
 			*d.v = d.def
@@ -46,38 +50,41 @@ func (c *Config) setDefaults() {
 
 // Loops serve listeners.
 type Loops struct {
-	config  Config
 	loops   []*loop
 	running sync.WaitGroup
 }
 
 // counters are a loop's, read by others.
 type counters struct {
-	accepted, acceptFailed atomic.Uint64
-	open                   atomic.Int64
-	up, down               atomic.Uint64
-	ends                   [NumEnds]atomic.Uint64
-	_                      [64]byte
+	accepted, acceptFailed, dialStarved atomic.Uint64
+	open                                atomic.Int64
+	up, down                            atomic.Uint64
+	ends                                [NumEnds]atomic.Uint64
+	_                                   [64]byte
 }
 
-// Stats are sums over all loops. Bytes are those of connections that have ended.
+// Stats are sums over all loops.
 type Stats struct {
-	Accepted, AcceptFailed uint64
-	Open                   int64
-	Up, Down               uint64
-	Ends                   [NumEnds]uint64
+	Accepted     uint64
+	AcceptFailed uint64 // for want of descriptors or memory: accepting pauses then
+	DialStarved  uint64 // likewise, of sockets to backends: tried again later
+	Open         int64
+	Up, Down     uint64 // bytes, those of open connections included
+	Ends         [NumEnds]uint64
 }
 
 // New opens a listener per loop at each address and begins to serve. The port 0
-// is not possible.
+// is not possible. Where another process listens at the same address with
+// SO_REUSEPORT, as one does that is about to shut down, new connections are
+// shared out between the two.
 func New(c Config, addresses []netip.AddrPort, j Judge) (*Loops, error) {
 	c.setDefaults()
-	s := &Loops{config: c}
-	for range c.Loops {
-		l, err := newLoop(&s.config, j)
+	s := &Loops{}
+	for i := range c.Loops {
+		l, err := newLoop(&c, j, i, c.Loops)
 		if err == nil {
 			s.loops = append(s.loops, l)
-			err = l.listen(addresses, &s.config)
+			err = l.listen(addresses, c.Files)
 		}
 		if err != nil {
 			for _, l := range s.loops {
@@ -93,72 +100,59 @@ func New(c Config, addresses []netip.AddrPort, j Judge) (*Loops, error) {
 	return s, nil
 }
 
-// listen opens the loop's own listeners. The kernel shares connections out among
-// all that have the same address.
-func (l *loop) listen(addresses []netip.AddrPort, c *Config) error {
-	for _, a := range addresses {
-		fd, err := listen(a, c)
-		if err != nil {
-			return err
+// Update sets timeouts and sizes for the connections that are there, too; only
+// UserTimeout counts for new ones. The number of loops and the listeners stay.
+func (s *Loops) Update(c Config) {
+	c.setDefaults()
+	s.each(func(l *loop) {
+		l.configure(c)
+		for _, x := range l.listeners {
+			_ = tuneListener(x.fd, &c)
 		}
-		l.listeners = append(l.listeners, &listener{fd: fd})
-		if err := l.watch(fd, unix.EPOLLIN, isListener-int32(len(l.listeners)-1)); err != nil {
-			return fmt.Errorf("listen on %v: %w", a, err)
-		}
-	}
-	return nil
+	})
 }
 
-func listen(a netip.AddrPort, c *Config) (int, error) {
-	family := unix.AF_INET
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}
-	if a.Addr().Is6() && !a.Addr().Is4In6() {
-		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("listen on %v: %w", a, err)
-	}
-	set := func(level, name, value int) {
-		if err == nil {
-			err = unix.SetsockoptInt(fd, level, name, value)
+// each has f called by each loop, one after the other, and waits for it.
+func (s *Loops) each(f func(*loop)) {
+	for _, l := range s.loops {
+		called := make(chan struct{})
+		if l.do(func() { f(l); close(called) }) {
+			<-called
 		}
 	}
-	set(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	if family == unix.AF_INET6 {
-		set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
-	}
-	// Accepted connections have these from their listener.
-	set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(c.UserTimeout.Milliseconds()))
-	set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	// Clients speak first: there is nothing to do before they have.
-	set(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, int(c.HelloTimeout.Seconds()))
-	if err == nil {
-		err = unix.Bind(fd, sa)
-	}
-	if err == nil {
-		err = unix.Listen(fd, 4096)
-	}
-	if err == nil {
-		return fd, nil
-	}
-	unix.Close(fd)
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return -1, fmt.Errorf("listen on %v: another program has this port (see `ss -lntp`)", a)
-	case errors.Is(err, unix.EACCES):
-		return -1, fmt.Errorf("listen on %v: %w (the capability CAP_NET_BIND_SERVICE is missing)", a, err)
-	}
-	return -1, fmt.Errorf("listen on %v: %w", a, err)
 }
 
-func (l *loop) closeListeners() {
-	for _, x := range l.listeners {
-		unix.Close(x.fd)
+// Each calls f with each open connection, on the loop that it belongs to: f must
+// be quick, must not keep c, and must not call methods of Loops. It is never
+// called twice at the same time. Judges must not call Each.
+func (s *Loops) Each(f func(c *Conn)) {
+	s.each(func(l *loop) {
+		for _, c := range l.conns {
+			if c != nil {
+				f(c)
+			}
+		}
+	})
+}
+
+// Kill ends the connection with this ID. It tells whether there was one.
+func (s *Loops) Kill(id uint64) (found bool) {
+	l := s.loops[id%uint64(len(s.loops))]
+	done := make(chan struct{})
+	if !l.do(func() {
+		defer close(done)
+		for _, c := range l.conns {
+			if c != nil && c.ID == id {
+				found = true
+				l.end(c, Killed)
+				return
+			}
+		}
+	}) {
+		return false
 	}
-	l.listeners = nil
+	<-done
+	return found
 }
 
 // Stats adds up all counters.
@@ -167,6 +161,7 @@ func (s *Loops) Stats() (t Stats) {
 		c := &l.stats
 		t.Accepted += c.accepted.Load()
 		t.AcceptFailed += c.acceptFailed.Load()
+		t.DialStarved += c.dialStarved.Load()
 		t.Open += c.open.Load()
 		t.Up += c.up.Load()
 		t.Down += c.down.Load()
@@ -190,22 +185,31 @@ func (s *Loops) Shutdown(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
-	for _, l := range s.loops {
-		l.do(func() {
-			for _, c := range l.conns {
-				if c != nil {
-					l.end(c, Drained)
-				}
+	s.each(func(l *loop) {
+		for _, c := range l.conns {
+			if c != nil {
+				l.end(c, Drained)
 			}
-		})
-	}
+		}
+	})
 	<-finished
 }
 
-// drain takes what waits to be accepted, and then nothing more.
+// drain takes what waits to be accepted, and then nothing more. A connection
+// whose client has not said anything yet waits in the kernel, and moves to
+// another process that listens at the same address only if the sysctl
+// net.ipv4.tcp_migrate_req is 1.
 func (l *loop) drain() {
 	for _, x := range l.listeners {
-		l.accept(x)
+		if x.shared {
+			continue
+		}
+		for paused := x.paused; x.paused == paused; {
+			before := l.stats.accepted.Load()
+			if l.accept(x, accepts); l.stats.accepted.Load() == before {
+				break
+			}
+		}
 	}
 	l.closeListeners()
 	l.draining = true

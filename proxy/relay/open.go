@@ -2,7 +2,6 @@ package relay
 
 import (
 	"net/netip"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ const lingerTime = 2 * time.Second
 // sniff reads what the client says first and asks what is to be done.
 func (l *loop) sniff(c *Conn) {
 	for {
-		n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.client.fd, l.buffer) })
+		n, err := read(c.client.fd, l.buffer)
 		switch {
 		case err == unix.EAGAIN:
 			c.client.readable = false
@@ -23,37 +22,32 @@ func (l *loop) sniff(c *Conn) {
 			l.end(c, HelloGone)
 			return
 		}
+		c.client.readable = n == len(l.buffer) || c.client.hasty
 		said := l.buffer[:n]
 		if c.hello != nil {
 			c.hello = append(c.hello, said...)
 			said = c.hello
-		}
-		if n < len(l.buffer) && !c.client.hangup {
-			c.client.readable = false
 		}
 		answer := l.judge.Hello(c, said)
 		switch {
 		case answer.Wait && len(said) > l.config.MaxHello:
 			l.end(c, HelloTooLong)
 			return
-		case answer.Wait:
-			if c.hello == nil {
-				c.hello = append([]byte(nil), said...)
-			}
-			if !c.client.readable {
-				return
-			}
-			continue
-		case len(answer.Backends) == 0:
+		case !answer.Wait && len(answer.Backends) == 0:
 			l.reply(c, answer.Reply, Refused)
 			return
 		}
 		if c.hello == nil {
 			c.hello = append([]byte(nil), said...)
 		}
-		c.header, c.backends, c.stage = answer.Header, answer.Backends, connecting
-		l.tryNext(c)
-		return
+		if !answer.Wait {
+			c.header, c.backends, c.stage, c.moved = answer.Header, answer.Backends, connecting, l.now
+			l.tryNext(c)
+			return
+		}
+		if !c.client.readable {
+			return
+		}
 	}
 }
 
@@ -64,16 +58,32 @@ func (l *loop) tryNext(c *Conn) {
 		c.backend = side{fd: -1}
 	}
 	for len(c.backends) > 0 {
-		c.Backend, c.backends = c.backends[0], c.backends[1:]
-		fd, err := dial(c.Backend, l.config.UserTimeout)
-		if err != nil {
+		c.Backend = c.backends[0]
+		fd, err := dial(c.Backend, &l.config)
+		switch err {
+		case nil:
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			// Not the backend's fault. Those that are there go before those
+			// that wait to be accepted.
+			l.stats.dialStarved.Add(1)
+			l.pauseAll()
+			if l.now-c.moved < l.connect.delay {
+				l.starved.start(c, l.now)
+				return
+			}
+			c.backends = nil
+			continue
+		default:
+			c.backends = c.backends[1:]
 			continue
 		}
-		if err := l.watch(fd, socketEvents, 2*c.slot+1); err != nil {
-			unix.Close(fd)
-			continue
-		}
+		c.backends = c.backends[1:]
 		c.backend.fd = fd
+		if !l.add(c, &c.backend, clientEvents|unix.EPOLLOUT) {
+			unix.Close(fd)
+			c.backend = side{fd: -1}
+			continue
+		}
 		l.connect.start(c, l.now)
 		return
 	}
@@ -87,7 +97,7 @@ func (l *loop) connected(c *Conn) {
 	if len(c.header) > 0 {
 		first = append(c.header[:len(c.header):len(c.header)], c.hello...)
 	}
-	n, err := ignoringEINTR(func() (int, error) { return unix.Write(c.backend.fd, first) })
+	n, err := send(c.backend.fd, first)
 	if err == unix.EAGAIN {
 		c.backend.writable = false
 		return
@@ -96,10 +106,12 @@ func (l *loop) connected(c *Conn) {
 		l.tryNext(c)
 		return
 	}
-	c.Connect = time.Since(c.Start)
+	c.Connect = max(time.Since(c.Start), 1)
 	c.Up += uint64(len(c.hello))
+	l.stats.up.Add(uint64(len(c.hello)))
 	if n < len(first) {
-		c.backend.out, c.backend.writable = first[n:], false
+		c.backend.out = first[n:]
+		l.blocked(c, &c.backend)
 	}
 	c.hello, c.header, c.backends = nil, nil, nil
 	c.stage, c.moved = relaying, l.now
@@ -111,6 +123,7 @@ func (l *loop) connected(c *Conn) {
 // the word is not lost by what the client has sent and nobody reads.
 func (l *loop) reply(c *Conn, b []byte, why End) {
 	c.stage, c.End = closing, why
+	c.hello, c.header, c.backends = nil, nil, nil
 	l.linger.start(c, l.now)
 	c.client.out = b
 	l.last(c)
@@ -118,64 +131,43 @@ func (l *loop) reply(c *Conn, b []byte, why End) {
 
 // last gets on with a last word.
 func (l *loop) last(c *Conn) {
-	if len(c.client.out) > 0 {
-		if !c.client.writable {
-			return
-		}
-		n := l.send(&c.client, c.client.out)
-		if c.client.out = c.client.out[min(n, len(c.client.out)):]; len(c.client.out) > 0 {
-			return
-		}
+	if c.client.pending() && !l.flush(c, &c.client) {
+		return
 	}
 	if !c.client.shut {
 		c.client.shut = true
 		_ = unix.Shutdown(c.client.fd, unix.SHUT_WR)
 	}
-	for c.client.readable {
-		n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.client.fd, l.buffer) })
+	for left := turn; c.client.readable; {
+		n, err := read(c.client.fd, l.buffer)
 		switch {
 		case err == unix.EAGAIN:
 			c.client.readable = false
 		case n <= 0:
 			l.end(c, c.End)
 			return
+		default:
+			if left -= n; left <= 0 {
+				l.later(c)
+				return
+			}
 		}
 	}
 }
 
 // dial begins to connect.
-func dial(to netip.AddrPort, userTimeout time.Duration) (int, error) {
+func dial(to netip.AddrPort, config *Config) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-	err = unix.Connect(fd, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
+	err = tune(fd, config)
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
+	}
 	if err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
-}
-
-// The standard library's Accept4 and Getsockname: those of x/sys ask the kernel
-// for each socket's protocol.
-func addrPort(sa syscall.Sockaddr) netip.AddrPort {
-	switch a := sa.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *syscall.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
-	}
-	return netip.AddrPort{}
-}
-
-// Local asks the kernel for the address that the client came to.
-func (c *Conn) Local() netip.AddrPort {
-	sa, err := syscall.Getsockname(c.client.fd)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return addrPort(sa)
 }
