@@ -70,6 +70,13 @@ func newLimiter(l *Limits) *limiter {
 	return &limiter{limits: l, clients: map[netip.Prefix]int{}, hosts: map[string]int{}, projects: map[string]int{}}
 }
 
+// bound sets new limits. What is open stays.
+func (l *limiter) bound(limits *Limits) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limits = limits
+}
+
 // enter asks for a connection. After "" leave has to be called once; otherwise it
 // says what there is too much of.
 func (l *limiter) enter(client netip.Addr) (full string) {

@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"aarch64.com/isthmus/proxy/relay"
+	"aarch64.com/isthmus/proxy/routes"
+	"aarch64.com/isthmus/proxy/sniff"
+)
+
+// tls decides about connections by their ClientHello, and relays them untouched.
+type tls struct {
+	server *Server
+	loops  *relay.Loops
+}
+
+// visit is what is known of a connection.
+type visit struct {
+	hello  sniff.TLS
+	host   string
+	whose  string        // project
+	route  *routes.Route // joined, and to be parted from
+	result Result        // if refused
+	why    string
+}
+
+func openTLS(s *Server, at []netip.AddrPort) (part, error) {
+	t := &tls{server: s}
+	var err error
+	t.loops, err = relay.New(t.config(), at, t)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *tls) config() relay.Config {
+	c := t.server.config()
+	return relay.Config{
+		MaxHello:     sniff.MaxWire,
+		HelloTimeout: c.Timeouts.Hello, ConnectTimeout: c.Timeouts.Connect, IdleTimeout: c.Timeouts.Idle,
+	}
+}
+
+func (t *tls) update() { t.loops.Update(t.config()) }
+
+func (t *tls) shutdown(ctx context.Context) { t.loops.Shutdown(ctx) }
+
+func (t *tls) stats(s *Stats) {
+	r := t.loops.Stats()
+	s.Accepted, s.AcceptFailed, s.Open = r.Accepted, r.AcceptFailed, r.Open
+	s.Up[TLS], s.Down[TLS] = r.Up, r.Down
+}
+
+// Accept implements [relay.Judge].
+func (t *tls) Accept(from netip.AddrPort) bool {
+	full := t.server.limiter.enter(from.Addr())
+	if full == "" {
+		return true
+	}
+	t.server.record(&Record{Protocol: TLS, Client: from, Result: TooMany, Why: full, Start: time.Now()})
+	return false
+}
+
+// Hello implements [relay.Judge].
+func (t *tls) Hello(c *relay.Conn, said []byte) relay.Answer {
+	v, _ := c.Tag.(*visit)
+	if v == nil {
+		v = &visit{}
+		c.Tag = v
+	}
+	h, err := v.hello.ClientHello(said)
+	if err == sniff.ErrIncomplete {
+		return relay.Answer{Wait: true}
+	}
+	if reason, ok := err.(sniff.Reason); ok {
+		t.server.counts.refused[TLS][reason].Add(1)
+		v.result, v.why = BadRequest, reason.Label()
+		if reason == sniff.PlainHTTP {
+			return relay.Answer{Reply: plainHTTP}
+		}
+		return relay.Answer{Reply: reason.Alert().Record()}
+	}
+	v.host = h.Host
+	return t.follow(c, v)
+}
+
+// follow sends a connection to where its host's route leads at this moment.
+func (t *tls) follow(c *relay.Conn, v *visit) relay.Answer {
+	refuse := func(r Result, why string, alert sniff.Alert) relay.Answer {
+		v.result, v.why = r, why
+		return relay.Answer{Reply: alert.Record()}
+	}
+	s := t.server
+	if v.host == "" {
+		return refuse(NoName, "", sniff.UnrecognizedName)
+	}
+	route := s.config().Routes.Load().Lookup(v.host)
+	if route == nil || route.HTTPS == 0 {
+		return refuse(UnknownHost, "", sniff.UnrecognizedName)
+	}
+	v.whose = route.Project
+	backends, err := s.reachable(route, route.HTTPS)
+	if err != nil {
+		return refuse(Forbidden, err.Error(), sniff.InternalError)
+	}
+	header, err := proxyHeader(route.Header, c.From, c.Local())
+	if err != nil {
+		return refuse(Unreachable, err.Error(), sniff.InternalError)
+	}
+	if full := s.limiter.join(route.Host, route.Project); full != "" {
+		return refuse(TooMany, full, sniff.InternalError)
+	}
+	v.route = route
+	return relay.Answer{Backends: backends, Header: header}
+}
+
+// Unreached implements [relay.Judge].
+func (t *tls) Unreached(*relay.Conn) []byte { return sniff.InternalError.Record() }
+
+// Closed implements [relay.Judge].
+func (t *tls) Closed(c *relay.Conn) {
+	t.server.limiter.leave(c.From.Addr())
+	r := &Record{
+		Protocol: TLS, Client: c.From, Backend: c.Backend, Why: c.End.String(),
+		Start: c.Start, Connect: c.Connect, First: c.First, Took: time.Since(c.Start), Up: c.Up, Down: c.Down,
+	}
+	v, _ := c.Tag.(*visit)
+	if v != nil {
+		r.Host, r.Project = v.host, v.whose
+		if v.route != nil {
+			t.server.limiter.part(v.route.Host, v.route.Project)
+		}
+	}
+	if c.End == relay.Refused {
+		r.Result, r.Why = v.result, v.why
+	} else {
+		r.Result = endResults[c.End]
+	}
+	t.server.record(r)
+}
+
+// endResults says what a connection's end is to those who do not know sockets.
+var endResults = [relay.NumEnds]Result{
+	relay.Finished:      Served,
+	relay.Unwelcome:     TooMany, // out of descriptors
+	relay.HelloTimeout:  SlowUser,
+	relay.HelloGone:     BrokenByUser,
+	relay.HelloTooLong:  BadRequest,
+	relay.ConnectFailed: Unreachable,
+	relay.ClientReset:   BrokenByUser,
+	relay.BackendReset:  BrokenByVM,
+	relay.IdleTimeout:   Idle,
+	relay.Killed:        Stopped,
+	relay.Drained:       Stopped,
+}
+
+// plainHTTP is for browsers that were told http://HOST:443.
+var plainHTTP = func() []byte {
+	const text = "This port speaks HTTPS, and you sent HTTP. Use an address that begins with https://\n"
+	return fmt.Appendf(nil, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"+
+		"Content-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
+}()
