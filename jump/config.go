@@ -14,10 +14,12 @@ import (
 // DefaultUser is the name that clients log in with.
 const DefaultUser = "jump"
 
-// Config is what a [Server] is told. VMPrefixes and HostKeys are required; the
-// zero value of all else is its default.
+// Config is what a [Server] is told. Reach, VMPrefixes and HostKeys are required;
+// the zero value of all else is its default.
 type Config struct {
-	// VMPrefixes are where VMs are: nothing outside is reached.
+	// Reach says whether an address is a VM's. Its error goes to the client.
+	Reach func(netip.Addr) error
+	// VMPrefixes are where VMs are, for the example that users are shown.
 	VMPrefixes []netip.Prefix
 	// OptOut are VMs that don't want to be reached through this server.
 	OptOut []netip.Prefix
@@ -139,6 +141,9 @@ var errNoPrefixes = errors.New("no VM prefixes: the jump server would reach noth
 func (c *Config) Check() error {
 	if len(c.VMPrefixes) == 0 {
 		return errNoPrefixes
+	}
+	if c.Reach == nil {
+		return errors.New("the jump server needs a rule for what may be reached")
 	}
 	if len(c.HostKeys) == 0 {
 		return errors.New("no host key: make one with Keys")

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +72,7 @@ func helloServer(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{VMPrefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8:64::/64")}, HostKeys: []ssh.Signer{signer}})
+	s, err := New(Config{VMPrefixes: prefixes("2001:db8:64::/64"), Reach: reachIn("2001:db8:64::/64"), HostKeys: []ssh.Signer{signer}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,25 +48,11 @@ func cutString(b []byte) (s, rest []byte, ok bool) {
 	return b[:n], b[n:], true
 }
 
-// denied are addresses that are no VM's, whatever the prefixes say.
-var denied = []struct {
-	prefix netip.Prefix
-	what   string
-}{
-	{netip.MustParsePrefix("64:ff9b::/96"), "an IPv4 address"},   // RFC 6052
-	{netip.MustParsePrefix("64:ff9b:1::/48"), "an IPv4 address"}, // RFC 8215
-	{netip.MustParsePrefix("2001::/32"), "an IPv4 address"},      // RFC 4380
-	{netip.MustParsePrefix("2002::/16"), "an IPv4 address"},      // RFC 3056
-	{netip.MustParsePrefix("::/8"), "a special address"},         // ::, ::1, with IPv4 inside: RFC 4291 2.4, RFC 2765
-	{netip.MustParsePrefix("fe80::/10"), "a link-local address"},
-	{netip.MustParsePrefix("ff00::/8"), "a multicast address"},
-}
-
 // policy says what may be reached. The answers are for the client's eyes, and
 // the same for all that nobody may reach, so that they map no network.
 type policy struct {
-	vms, optOut []netip.Prefix
-	own         func(netip.Addr) bool // tells whether an address is this host's own
+	reach  func(netip.Addr) error
+	optOut []netip.Prefix
 }
 
 // A refusal is an answer to a channel that is not opened.
@@ -94,13 +80,8 @@ func (p *policy) allow(host string, port uint32) (netip.Addr, *refusal) {
 	case port != sshPort:
 		return a, refuse(RefusedPort, "only port %d of VMs is reached", sshPort)
 	}
-	for i := range denied {
-		if denied[i].prefix.Contains(a) {
-			return a, refuse(RefusedTarget, "%s is no VM's", denied[i].what)
-		}
-	}
-	if !contains(p.vms, a) || p.own(a) {
-		return a, refuse(RefusedTarget, "no address of a VM")
+	if err := p.reach(a); err != nil {
+		return a, refuse(RefusedTarget, "%v", err)
 	}
 	if contains(p.optOut, a) {
 		return a, refuse(RefusedOptOut, "this VM does not want to be reached through the jump server")

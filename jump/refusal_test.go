@@ -25,7 +25,7 @@ func TestRefusals(t *testing.T) {
 		{"other port", "-W [" + vmAddr + "]:25 jump@@", prohibited + "only port 22 of VMs is reached", RefusedPort},
 		{"other address", "-W [2001:db8:99::1]:22 jump@@", prohibited + "no address of a VM", RefusedTarget},
 		{"the hypervisor itself", "-W [" + gateway + "]:22 jump@@", prohibited + "no address of a VM", RefusedTarget},
-		{"loopback", "-W [::1]:22 jump@@", prohibited + "a special address is no VM's", RefusedTarget},
+		{"loopback", "-W [::1]:22 jump@@", prohibited + "no address of a VM", RefusedTarget},
 		{"IPv4", "-W 192.0.2.1:22 jump@@", prohibited + "VMs have IPv6 addresses only", RefusedTarget},
 		{"name", "-W localhost:22 jump@@", prohibited + "give the VM's IPv6 address, not a name", RefusedTarget},
 		{"nobody there", "-W [" + absentVM + "]:22 jump@@", "open failed: connect failed: connect failed", DialFailed},

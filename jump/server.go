@@ -65,7 +65,7 @@ func newSettings(c Config) (*settings, error) {
 	setDefault(&c.catchUp, catchUp, never)
 	n := &settings{
 		Config: c,
-		policy: policy{vms: c.VMPrefixes, optOut: c.OptOut, own: func(a netip.Addr) bool { return ownAddress(c.within, a) }},
+		policy: policy{reach: c.Reach, optOut: c.OptOut},
 		slots:  make(chan struct{}, c.Limits.Handshakes),
 	}
 	for _, k := range c.HostKeys {

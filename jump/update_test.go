@@ -24,7 +24,7 @@ func testKey(t *testing.T) ssh.Signer {
 }
 
 func TestUpdate(t *testing.T) {
-	c := Config{VMPrefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8:1::/48")}, HostKeys: []ssh.Signer{testKey(t)}}
+	c := Config{VMPrefixes: prefixes("2001:db8:1::/48"), Reach: reachIn("2001:db8:1::/48"), HostKeys: []ssh.Signer{testKey(t)}}
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func TestUpdate(t *testing.T) {
 		t.Error("wrong at first")
 	}
 	next := c
-	next.VMPrefixes = []netip.Prefix{netip.MustParsePrefix("2001:db8:2::/48")}
+	next.VMPrefixes, next.Reach = prefixes("2001:db8:2::/48"), reachIn("2001:db8:2::/48")
 	next.Limits.Connections = 1
 	if err := s.Update(next); err != nil {
 		t.Fatal(err)
@@ -49,9 +49,10 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("second connection: %v, want it dropped by the new limit", got)
 	}
 	for name, bad := range map[string]Config{
-		"no prefix":   {HostKeys: c.HostKeys},
-		"no key":      {VMPrefixes: c.VMPrefixes},
-		"IPv4 prefix": {HostKeys: c.HostKeys, VMPrefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
+		"no prefix":   {HostKeys: c.HostKeys, Reach: c.Reach},
+		"no rule":     {HostKeys: c.HostKeys, VMPrefixes: c.VMPrefixes},
+		"no key":      {VMPrefixes: c.VMPrefixes, Reach: c.Reach},
+		"IPv4 prefix": {HostKeys: c.HostKeys, Reach: c.Reach, VMPrefixes: prefixes("192.0.2.0/24")},
 	} {
 		if err := s.Update(bad); err == nil {
 			t.Errorf("%s: no error", name)

@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -96,7 +95,8 @@ func (w *world) serve(change func(*Config)) {
 	t := w.t
 	t.Helper()
 	config := Config{
-		VMPrefixes: []netip.Prefix{netip.MustParsePrefix(vmPrefix)},
+		VMPrefixes: prefixes(vmPrefix),
+		Reach:      reachIn(vmPrefix, gateway),
 		HostKeys:   []ssh.Signer{newKey(w.t)},
 		Audit:      w.audit,
 		Log:        func(_ bool, message string) { t.Log(message) },

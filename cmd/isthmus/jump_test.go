@@ -223,6 +223,22 @@ func TestJumpServer(t *testing.T) {
 	}
 }
 
+func TestJumpServerRefusesTheHost(t *testing.T) {
+	j := newJumpLab(t, "")
+	j.start()
+	c, err := j.login()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// An address among the VMs', and loopback.
+	for target, why := range map[string]string{"[2001:db8:64::1]:22": "no address of a VM", "[::1]:22": "a special address is no VM's"} {
+		if _, err := c.Dial("tcp", target); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v, want %s", target, err, why)
+		}
+	}
+}
+
 func TestJumpReload(t *testing.T) {
 	j := newJumpLab(t, "")
 	p := j.start()

@@ -19,6 +19,7 @@ import (
 	"aarch64.com/isthmus/cmd/internal/config"
 	"aarch64.com/isthmus/cmd/internal/control"
 	"aarch64.com/isthmus/cmd/internal/metrics"
+	"aarch64.com/isthmus/cmd/internal/reach"
 	"aarch64.com/isthmus/jump"
 )
 
@@ -237,7 +238,7 @@ func limit[T ~int | ~int64](n T) T {
 func jumpSettings(c *config.Config) jump.Config {
 	j, l, t := &c.Jump, &c.Jump.Limits, &c.Jump.Timeouts
 	return jump.Config{
-		VMPrefixes: j.VMPrefixes, OptOut: j.VMOptOut, User: j.User, Host: c.JumpHost(),
+		Reach: reach.New(j.VMPrefixes).Check, VMPrefixes: j.VMPrefixes, OptOut: j.VMOptOut, User: j.User, Host: c.JumpHost(),
 		ProxyFrom: append([]netip.Prefix(nil), j.ProxyFrom...),
 		Limits: jump.Limits{
 			Handshakes: l.Handshakes, Start: limit(l.StartupsDrop), Full: limit(l.StartupsMax),

@@ -1,4 +1,4 @@
-package jump
+package reach
 
 import (
 	"errors"
@@ -10,14 +10,9 @@ import (
 
 // ownAddress asks the kernel whether a connection to an address would end at this
 // host: at one of its own addresses, which may lie inside a VM prefix, or by a local
-// route for a whole prefix, or by anycast. within is Config's. Where the kernel does
-// not say, it would.
-func ownAddress(within func(func() error) error, a netip.Addr) bool {
-	var routes []netlink.Route
-	err := within(func() (err error) {
-		routes, err = netlink.RouteGet(a.AsSlice())
-		return err
-	})
+// route for a whole prefix, or by anycast. Where the kernel does not say, it would.
+func ownAddress(a netip.Addr) bool {
+	routes, err := netlink.RouteGet(a.AsSlice())
 	switch {
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), // no route, or "unreachable"
 		errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL): // "prohibit", "blackhole"
