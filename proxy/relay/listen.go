@@ -23,11 +23,8 @@ type listener struct {
 }
 
 // keepAlive is how long a connection is idle before its peers are asked whether
-// they are still there, and keepAliveAgain how often from then on.
-const (
-	keepAlive      = 5 * time.Minute
-	keepAliveAgain = 30 * time.Second
-)
+// they are still there.
+const keepAlive = 5 * time.Minute
 
 // listen opens the loop's own listeners. The kernel shares connections out among
 // all that have the same address.
@@ -136,7 +133,6 @@ func tune(fd int, c *Config) error {
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(c.UserTimeout.Milliseconds())},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Seconds())},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAliveAgain.Seconds())},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,11 +13,11 @@ import (
 type loop struct {
 	config Config
 	judge  Judge
-	index  uint64 // among the loops
-	count  uint64 // of the loops
-	epoll  *os.File
-	raw    syscall.RawConn // of epoll
-	fd     int             // likewise
+	index  uint64          // among the loops
+	count  uint64          // of the loops
+	fd     int             // epoll
+	park   *os.File        // an epoll for this one, which the runtime waits for
+	raw    syscall.RawConn // of park
 	look   func(uintptr) bool
 	events [256]unix.EpollEvent
 	told   int   // how many of events have come
@@ -57,29 +56,14 @@ const (
 )
 
 func newLoop(c *Config, j Judge, index, count int) (*loop, error) {
-	l := &loop{judge: j, index: uint64(index), count: uint64(count), buffer: make([]byte, bufferSize), wake: -1, now: nanotime()}
+	l := &loop{judge: j, index: uint64(index), count: uint64(count), buffer: make([]byte, bufferSize), fd: -1, wake: -1, now: nanotime()}
 	l.configure(*c)
 	l.linger.delay, l.starved.delay = int64(lingerTime), int64(acceptPause)
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	// Waiting is left to the runtime, whose own epoll watches this one: a thread
-	// that waits in a system call of its own would have to be handed back to the
-	// scheduler each time, for a third of all CPU time.
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	l.fd, l.epoll = fd, os.NewFile(uintptr(fd), "epoll")
-	l.look = func(uintptr) bool {
-		l.told, _ = unix.EpollWait(l.fd, l.events[:], 0)
-		return l.told > 0
-	}
-	if l.raw, err = l.epoll.SyscallConn(); err != nil {
+	if err := l.openEpoll(); err != nil {
 		l.close()
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
+	var err error
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		l.close()
 		return nil, fmt.Errorf("eventfd: %w", err)
@@ -106,10 +90,13 @@ func (l *loop) watch(fd int, events uint32, about int32, number uint64) error {
 
 func (l *loop) close() {
 	l.pipes.close()
-	l.epoll.Close()
-	if l.wake >= 0 {
-		unix.Close(l.wake)
-		l.wake = -1
+	if l.park != nil {
+		l.park.Close()
+	}
+	for _, fd := range [...]int{l.fd, l.wake} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }
 
@@ -166,46 +153,6 @@ func (l *loop) run() {
 	l.mu.Unlock()
 	l.obey()
 	l.close()
-}
-
-// wait waits for events, l.told of them. It comes back without any when a timer
-// is due, perhaps a little early, or a connection is ready.
-func (l *loop) wait() {
-	if len(l.ready) > 0 {
-		l.look(0)
-		return
-	}
-	switch due := l.due(); {
-	case due == 0 && l.armed != 0:
-		l.armed = 0
-		_ = l.epoll.SetReadDeadline(time.Time{})
-	case due != 0 && (l.armed == 0 || due < l.armed || l.armed <= l.now):
-		l.armed = due
-		_ = l.epoll.SetReadDeadline(epoch.Add(time.Duration(due)))
-	}
-	if l.raw.Read(l.look) != nil {
-		l.look(0) // The deadline is over; has anything come nevertheless?
-	}
-}
-
-// due is when the first timer is, 0 if there is none.
-func (l *loop) due() (at int64) {
-	sooner := func(t int64) {
-		if at == 0 || t < at {
-			at = t
-		}
-	}
-	for _, t := range [...]*timers{&l.hello, &l.connect, &l.idle, &l.linger, &l.starved} {
-		if t.first != nil {
-			sooner(t.first.timer.start + t.delay)
-		}
-	}
-	for _, x := range l.listeners {
-		if x.paused {
-			sooner(x.until)
-		}
-	}
-	return at
 }
 
 func (l *loop) event(e *unix.EpollEvent) {

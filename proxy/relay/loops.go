@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +11,7 @@ import (
 
 // Config of the loops. 0 stands for the default.
 type Config struct {
-	Loops    int // one per CPU
+	Loops    int // one per CPU; GOMAXPROCS is raised by their number
 	MaxHello int // bytes that a client may say before it is known where to; 65536
 
 	HelloTimeout   time.Duration // until that is known; 10 s
@@ -30,7 +29,7 @@ type Config struct {
 
 func (c *Config) setDefaults() {
 	if c.Loops == 0 {
-		c.Loops = runtime.GOMAXPROCS(0)
+		c.Loops = freeProcs()
 	}
 	if c.MaxHello == 0 {
 		c.MaxHello = 64 << 10
@@ -94,8 +93,12 @@ func New(c Config, addresses []netip.AddrPort, j Judge) (*Loops, error) {
 			return nil, err
 		}
 	}
+	holdProcs(c.Loops)
 	for _, l := range s.loops {
-		s.running.Go(l.run)
+		s.running.Go(func() {
+			defer holdProcs(-1)
+			l.run()
+		})
 	}
 	return s, nil
 }
