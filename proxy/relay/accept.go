@@ -144,7 +144,7 @@ func addrPort(sa syscall.Sockaddr) netip.AddrPort {
 // most once, and only if the listener has none of its own.
 func (c *Conn) Local() netip.AddrPort {
 	switch {
-	case c.to.IsValid() || c.stage == gone:
+	case c.to.IsValid() || c.client.fd < 0:
 	case !c.listener.address.Addr().IsUnspecified():
 		c.to = c.listener.address
 	default:

@@ -116,6 +116,7 @@ type side struct {
 	readable bool   // false: an event will tell
 	writable bool   // false: an event will tell
 	hasty    bool   // a short read does not mean that all has been read
+	urgent   bool   // there was urgent data, at which splice(2) stops for good
 	eof      bool   // all has been read
 	shut     bool   // no more is written to it
 	broken   bool   // a write failed: what has come is still read, then that is it

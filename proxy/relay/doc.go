@@ -13,5 +13,8 @@
 // pipe by splice(2), which the kernel moves without copying; pipes come from a
 // small pool and go back when they are empty.
 //
+// A connection that breaks on one side breaks on the other one, too, unless there
+// is something said before that still has to arrive.
+//
 // Bytes are not touched: TLS ends at the backend.
 package relay

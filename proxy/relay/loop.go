@@ -184,6 +184,7 @@ func (l *loop) socket(c *Conn, s *side, events uint32) {
 	s.writable = s.writable || events&(unix.EPOLLOUT|dead) != 0
 	// A read stops short of the end of what can be read, and of urgent data.
 	s.hasty = s.hasty || events&(unix.EPOLLRDHUP|unix.EPOLLPRI|dead) != 0
+	s.urgent = s.urgent || events&unix.EPOLLPRI != 0
 	if c.stage == connecting && s == &c.client && events&dead != 0 {
 		l.end(c, ClientReset)
 		return

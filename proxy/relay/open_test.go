@@ -162,7 +162,8 @@ func TestHello(t *testing.T) {
 // The client gets the last word although it has sent, and goes on sending, what
 // nobody reads.
 func TestReplyWhileSending(t *testing.T) {
-	reply := strings.Repeat("this is not the place. ", 1000)
+	// More than the kernel takes at once.
+	reply := strings.Repeat("this is not the place. ", 400000)
 	for _, say := range []string{"x", strings.Repeat("x", 3<<20)} {
 		j := &judge{hello: func(*Conn, []byte) Answer { return Answer{Reply: []byte(reply)} }}
 		_, at := serve(t, Config{}, j)
@@ -211,6 +212,22 @@ func TestReplyToFlood(t *testing.T) {
 	}
 	<-stopped
 	if e := j.ended(t, 1)[0]; e.End != Refused {
+		t.Errorf("ended %v", e.End)
+	}
+}
+
+// The kernel keeps a client that says nothing for a while (TCP_DEFER_ACCEPT),
+// and then it has as long as any other.
+func TestSilentClient(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the kernel's own clock, for seconds")
+	}
+	t.Parallel()
+	j := line(nil)
+	_, at := serve(t, Config{HelloTimeout: time.Second}, j)
+	c := dialTo(t, at)
+	hearEnd(t, c)
+	if e := j.ended(t, 1)[0]; e.End != HelloTimeout {
 		t.Errorf("ended %v", e.End)
 	}
 }

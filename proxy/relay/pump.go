@@ -94,7 +94,7 @@ func resetBy(c *Conn, s *side) End {
 // what the other side takes at once. Nothing may wait for that side: the pipe is
 // empty, so EAGAIN is about the socket.
 func (l *loop) receive(c *Conn, from, to *side) (int, error) {
-	if from.usual >= spliceFrom {
+	if from.usual >= spliceFrom && !from.urgent {
 		if to.pipe == nil {
 			to.pipe = l.pipes.get()
 		}

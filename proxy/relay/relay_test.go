@@ -346,3 +346,28 @@ func TestSlowReader(t *testing.T) {
 		t.Errorf("what it read in the end is not what was sent, or %v", err)
 	}
 }
+
+// Urgent data ends a read early, and more can be read at once. The urgent byte
+// itself is lost, as it is for each peer that does not ask for it.
+func TestUrgent(t *testing.T) {
+	for _, size := range []int{10, 3 << 20} {
+		_, at := serve(t, Config{}, to(backend(t, echo)))
+		c := dialTo(t, at)
+		data := noise(size, 1)
+		go func() {
+			for range 5 {
+				_, _ = c.Write(data)
+				raw, _ := c.SyscallConn()
+				_ = raw.Write(func(fd uintptr) bool {
+					return unix.Send(int(fd), []byte{'!'}, unix.MSG_OOB) != unix.EAGAIN
+				})
+				_, _ = c.Write(data)
+			}
+			_ = c.CloseWrite()
+		}()
+		n, err := io.Copy(io.Discard, c)
+		if least := int64(10 * size); err != nil || n < least || n > least+5 {
+			t.Errorf("%d bytes of %d came back, %v", n, least, err)
+		}
+	}
+}
