@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"time"
 
@@ -31,6 +33,8 @@ type Config struct {
 	Access func(*Record)
 	// Log gets what an operator should know.
 	Log func(warn bool, message string)
+
+	connect func(context.Context, netip.AddrPort) (net.Conn, error) // HTTP's way to VMs; connectTCP
 }
 
 // Limits bound what clients can use. 0 stands for the default, less than 0 for no

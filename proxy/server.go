@@ -46,7 +46,7 @@ func New(c Config) (*Server, error) {
 	for _, open := range [...]struct {
 		at   []netip.AddrPort
 		part func(*Server, []netip.AddrPort) (part, error)
-	}{{c.HTTPS, openTLS}} {
+	}{{c.HTTP, openWeb}, {c.HTTPS, openTLS}} {
 		if len(open.at) == 0 {
 			continue
 		}
@@ -74,6 +74,9 @@ func (s *Server) set(c *Config) {
 	}
 	if n.Access == nil {
 		n.Access = func(*Record) {}
+	}
+	if n.connect == nil {
+		n.connect = connectTCP
 	}
 	if n.Log == nil {
 		n.Log = func(bool, string) {}

@@ -21,6 +21,9 @@ type Stats struct {
 	AcceptFailed uint64 // for want of descriptors or memory
 	Open         int64  // TLS connections
 	Connections  int    // that count in Limits.Connections
+
+	AcceptedHTTP uint64 // HTTP connections
+	OpenHTTP     int64  // HTTP connections, without those that have been upgraded
 }
 
 // counts are what all parts count in the same way.

@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"aarch64.com/isthmus/proxy/http1"
+)
+
+// webConn is a client's connection as net/http gets it: nothing is read from it
+// that a [http1.Checker] has not taken. In the place of a head that is not in
+// order net/http reads faultHead, so that the answer comes in its turn behind
+// those to the requests before it.
+type webConn struct {
+	net.Conn // not a *net.TCPConn: its WriteTo would go around Read
+	web      *web
+	client   netip.AddrPort
+	local    netip.AddrPort // that the client came to
+
+	// Read's alone.
+	check  http1.Checker
+	buffer *[readAhead]byte // from the pool; nil while nothing is held
+	held   []byte           // read and not passed on
+	passed int              // bytes at the beginning of held that may be
+	dead   bool             // faultHead has taken the place of all else
+
+	fault     http1.Fault // what faultHead stands for; set before it is read
+	bodyFault atomic.Pointer[http1.Fault]
+	next      atomic.Uint32
+
+	backends  backends
+	lingering bool // the client may be sending what nobody reads
+	closed    atomic.Bool
+}
+
+// What follows a head that asks for another protocol.
+const (
+	settled uint32 = iota
+	undecided
+	otherProtocol
+	nextRequest
+)
+
+const (
+	readAhead  = 4 << 10
+	lingerTime = 2 * time.Second // a client has to take a last answer
+	lingerMax  = 1 << 20         // bytes that it may go on sending meanwhile
+	faultHost  = "!"             // no client's: the checker takes no such Host
+)
+
+// faultHead is a request with a Host that no client can have sent.
+func faultHead(html bool) string {
+	if html {
+		return "GET / HTTP/1.1\r\nHost: " + faultHost + "\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
+	}
+	return "GET / HTTP/1.1\r\nHost: " + faultHost + "\r\nConnection: close\r\n\r\n"
+}
+
+var readAheads = sync.Pool{New: func() any { return new([readAhead]byte) }}
+
+var errEarly = errors.New("too much from a client that waits for another protocol")
+
+// Read reads what is in order.
+func (c *webConn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		if c.passed > 0 {
+			n := copy(p, c.held[:c.passed])
+			c.held, c.passed = c.held[n:], c.passed-n
+			c.giveBack()
+			return n, nil
+		}
+		if c.dead {
+			if _, err := c.Conn.Read(p); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		waiting := c.settle()
+		if !waiting && len(c.held) > 0 {
+			fault := c.look()
+			if fault != nil && fault.InBody && c.passed == 0 {
+				c.lingering = true
+				c.bodyFault.Store(fault) // net/http does not always pass it on
+				return 0, fault
+			}
+			if c.passed > 0 || fault != nil {
+				continue
+			}
+		}
+		if n, err := c.more(p, waiting); n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// settle tells whether it is still open what follows the last head.
+func (c *webConn) settle() (waiting bool) {
+	switch c.next.Load() {
+	case undecided:
+		return true
+	case otherProtocol:
+		c.check.Resume(true)
+		c.next.Store(settled)
+	case nextRequest:
+		c.check.Resume(false)
+		c.next.Store(settled)
+	}
+	return false
+}
+
+// decide says what follows a head that asks for another protocol.
+func (c *webConn) decide(next uint32) { c.next.CompareAndSwap(undecided, next) }
+
+// look has the checker look at what is held. What it takes counts as passed, and
+// faultHead takes the place of a head that it does not take.
+func (c *webConn) look() *http1.Fault {
+	c.held = c.held[c.check.Skip(c.held):]
+	n, fault := c.check.Feed(c.held)
+	c.passed = n
+	if c.check.Paused() {
+		c.next.Store(undecided)
+	}
+	if fault == nil || fault.InBody {
+		return fault
+	}
+	c.fault, c.dead, c.lingering = *fault, true, true
+	c.held = append(append([]byte(nil), c.held[:n]...), faultHead(wantsHTML(c.held[n:]))...)
+	c.passed = len(c.held)
+	return fault
+}
+
+// more reads from the client. n bytes of p are in order; what is not, or not yet,
+// is held.
+func (c *webConn) more(p []byte, waiting bool) (n int, err error) {
+	if len(c.held) > 0 || waiting {
+		return 0, c.hold(waiting)
+	}
+	if fixed := c.check.Fixed(); fixed > 0 {
+		if int64(len(p)) > fixed {
+			p = p[:fixed]
+		}
+		n, err = c.Conn.Read(p)
+		c.check.Feed(p[:n])
+		return n, err
+	}
+	// Nothing is held while nothing comes: idle connections need no buffer.
+	if n, err = c.Conn.Read(p); n == 0 {
+		return 0, err
+	}
+	if c.check.Skip(p[:n]) > 0 {
+		c.keep(p[2:n])
+		return 0, nil
+	}
+	took, fault := c.check.Feed(p[:n])
+	if c.check.Paused() {
+		c.next.Store(undecided)
+	}
+	if took == n && fault == nil {
+		return n, nil
+	}
+	// The checker gives the same fault again.
+	c.keep(p[took:n])
+	return took, nil
+}
+
+// hold reads to the end of what is held.
+func (c *webConn) hold(waiting bool) error {
+	if waiting && len(c.held) >= readAhead {
+		return errEarly
+	}
+	c.keep(nil)
+	n, err := c.Conn.Read(c.held[len(c.held):cap(c.held)])
+	if c.held = c.held[:len(c.held)+n]; n > 0 {
+		return nil
+	}
+	return err
+}
+
+// keep holds b, too, and leaves room behind it.
+func (c *webConn) keep(b []byte) {
+	if c.buffer == nil && len(c.held) == 0 {
+		c.buffer = readAheads.Get().(*[readAhead]byte)
+		c.held = c.buffer[:0]
+	}
+	if c.held = append(c.held, b...); len(c.held) == cap(c.held) {
+		c.held = append(make([]byte, 0, 2*len(c.held)), c.held...)
+	}
+}
+
+func (c *webConn) giveBack() {
+	if len(c.held) > 0 {
+		return
+	}
+	c.held = nil
+	if c.buffer != nil {
+		readAheads.Put(c.buffer)
+		c.buffer = nil
+	}
+}
+
+// CloseWrite tells the client that nothing more comes.
+func (c *webConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+
+// Close ends the connection. If the client may still be sending it gets time to
+// take the answer first: closing while something is unread makes the kernel send a
+// reset, which overtakes it.
+func (c *webConn) Close() error {
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	c.backends.close()
+	if c.lingering {
+		_ = c.CloseWrite()
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, struct{ io.Reader }{c.Conn}, lingerMax)
+	}
+	err := c.Conn.Close()
+	c.web.left(c)
+	return err
+}
+
+// isFault tells whether a request is faultHead.
+func (c *webConn) isFault(r *http.Request) bool { return r.ProtoMajor == 1 && r.Host == faultHost }
