@@ -20,12 +20,23 @@ const (
 	RecordEmpty                      // RFC 8446 section 5.1: zero-length handshake fragments
 	RecordOverflow                   // RFC 8446 section 5.1: more than 2^14 bytes
 	NotClientHello                   // another handshake message
-	TooLong                          // more than MaxHello, MaxWire or MaxCrypto
+	TooLong                          // more than MaxHello, MaxWire, MaxCrypto or MaxInitials
 	Malformed                        // lengths that do not fit
 	DuplicateExtension               // RFC 8446 section 4.2
 	SeveralNames                     // RFC 6066 section 3
 	BadName                          // no host name, see Host
 	AddressName                      // RFC 6066 section 3: an IP address is no host name
+
+	// Of QUIC. For the first ones see Stray.
+	QUICNotInitial // RFC 9000 section 17.2.2: no Initial packet in the datagram
+	QUICSmall      // RFC 9000 section 14.1: an Initial in less than 1200 bytes
+	QUICVersion    // RFC 9000 section 6: answer with VersionNegotiation
+	QUICHeader     // RFC 9000 section 17.2: lengths that do not fit
+	QUICSealed     // RFC 9001 section 5.2: the seal is not the client's
+	QUICOther      // RFC 9000 section 7.2: another connection id or version than before
+	QUICFrame      // RFC 9000 section 12.4: malformed, or not allowed in Initial packets
+	QUICConflict   // RFC 9000 section 2.2: other bytes at the same place
+	QUICClosed     // RFC 9000 section 10.2.3: the client has given up
 	NumReasons
 )
 
@@ -47,6 +58,15 @@ var reasons = [NumReasons]struct {
 	SeveralNames:       {"several_names", "more than one host name", IllegalParameter},
 	BadName:            {"bad_name", "not a host name", UnrecognizedName},
 	AddressName:        {"address_name", "an IP address where a host name belongs", UnrecognizedName},
+	QUICNotInitial:     {"quic_not_initial", "no Initial packet", UnexpectedMessage},
+	QUICSmall:          {"quic_small", "an Initial packet in a datagram of less than 1200 bytes", UnexpectedMessage},
+	QUICVersion:        {"quic_version", "a version of QUIC that is not known", UnexpectedMessage},
+	QUICHeader:         {"quic_header", "a packet header whose lengths do not fit", UnexpectedMessage},
+	QUICSealed:         {"quic_sealed", "an Initial packet that does not decrypt", UnexpectedMessage},
+	QUICOther:          {"quic_other", "a packet of another connection", UnexpectedMessage},
+	QUICFrame:          {"quic_frame", "a frame that does not belong into an Initial packet", UnexpectedMessage},
+	QUICConflict:       {"quic_conflict", "a hello that was sent with different bytes", UnexpectedMessage},
+	QUICClosed:         {"quic_closed", "the client closed the connection", UnexpectedMessage},
 }
 
 // Error says it in words.
@@ -55,7 +75,12 @@ func (r Reason) Error() string { return reasons[r].text }
 // Label is the word for metrics.
 func (r Reason) Label() string { return reasons[r].label }
 
-// Alert is what a TLS client is to be told.
+// Stray tells that a datagram is none of the connection's: it is dropped and
+// changes nothing, and the next one may be good.
+func (r Reason) Stray() bool { return QUICNotInitial <= r && r <= QUICOther }
+
+// Alert is what a TLS client is to be told; one of QUIC, where the reason is
+// not about the datagram alone, see [Refuse].
 func (r Reason) Alert() Alert { return reasons[r].alert }
 
 // Alert is the description in a TLS alert (RFC 8446 section 6). In QUIC it is
