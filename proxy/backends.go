@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"aarch64.com/isthmus/proxy/routes"
+	"aarch64.com/isthmus/proxy/sniff"
 	"github.com/pires/go-proxyproto"
 )
 
@@ -24,6 +25,43 @@ func (s *Server) reachable(r *routes.Route, port uint16) (to []netip.AddrPort, e
 		return to, nil
 	}
 	return nil, err
+}
+
+// destination is where a TLS or QUIC connection goes.
+type destination struct {
+	result   Result        // Served: it goes on
+	why      string        // it does not
+	route    *routes.Route // joined, and to be parted from; nil: not joined
+	project  string
+	backends []netip.AddrPort
+}
+
+// alert is what the client gets that does not go on.
+func (d *destination) alert() sniff.Alert {
+	if d.result == NoName || d.result == UnknownHost {
+		return sniff.UnrecognizedName
+	}
+	return sniff.InternalError
+}
+
+// follow finds where a host's route leads at this moment, and counts a connection
+// to it. Unless route is nil limiter.part has to be called in the end.
+func (s *Server) follow(host string) destination {
+	if host == "" {
+		return destination{result: NoName}
+	}
+	r := s.config().Routes.Load().Lookup(host)
+	if r == nil || r.HTTPS == 0 {
+		return destination{result: UnknownHost}
+	}
+	to, err := s.reachable(r, r.HTTPS)
+	if err != nil {
+		return destination{result: Forbidden, why: err.Error(), project: r.Project}
+	}
+	if full := s.limiter.join(r.Host, r.Project); full != "" {
+		return destination{result: TooMany, why: full, project: r.Project}
+	}
+	return destination{route: r, project: r.Project, backends: to}
 }
 
 // proxyHeader says who the client is, and which address it came to, before its

@@ -77,6 +77,9 @@ func (l *limiter) bound(limits *Limits) {
 	l.limits = limits
 }
 
+// fullConnections is what enter says of the bound for all clients together.
+const fullConnections = "connections"
+
 // enter asks for a connection. After "" leave has to be called once; otherwise it
 // says what there is too much of.
 func (l *limiter) enter(client netip.Addr) (full string) {
@@ -85,7 +88,7 @@ func (l *limiter) enter(client netip.Addr) (full string) {
 	defer l.mu.Unlock()
 	switch {
 	case l.open >= l.limits.Connections:
-		return "connections"
+		return fullConnections
 	case l.clients[key] >= l.limits.ConnectionsPerClient:
 		return "connections of this client"
 	}

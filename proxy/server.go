@@ -46,7 +46,7 @@ func New(c Config) (*Server, error) {
 	for _, open := range [...]struct {
 		at   []netip.AddrPort
 		part func(*Server, []netip.AddrPort) (part, error)
-	}{{c.HTTP, openWeb}, {c.HTTPS, openTLS}} {
+	}{{c.HTTP, openWeb}, {c.HTTPS, openTLS}, {c.QUIC, openQUIC}} {
 		if len(open.at) == 0 {
 			continue
 		}

@@ -24,6 +24,7 @@ type Stats struct {
 
 	AcceptedHTTP uint64 // HTTP connections
 	OpenHTTP     int64  // HTTP connections, without those that have been upgraded
+	QUIC         QUICStats
 }
 
 // counts are what all parts count in the same way.

@@ -90,32 +90,18 @@ func (t *tls) Hello(c *relay.Conn, said []byte) relay.Answer {
 
 // follow sends a connection to where its host's route leads at this moment.
 func (t *tls) follow(c *relay.Conn, v *visit) relay.Answer {
-	refuse := func(r Result, why string, alert sniff.Alert) relay.Answer {
-		v.result, v.why = r, why
-		return relay.Answer{Reply: alert.Record()}
+	d := t.server.follow(v.host)
+	v.whose, v.route = d.project, d.route
+	if d.result != Served {
+		v.result, v.why = d.result, d.why
+		return relay.Answer{Reply: d.alert().Record()}
 	}
-	s := t.server
-	if v.host == "" {
-		return refuse(NoName, "", sniff.UnrecognizedName)
-	}
-	route := s.config().Routes.Load().Lookup(v.host)
-	if route == nil || route.HTTPS == 0 {
-		return refuse(UnknownHost, "", sniff.UnrecognizedName)
-	}
-	v.whose = route.Project
-	backends, err := s.reachable(route, route.HTTPS)
+	header, err := proxyHeader(d.route.Header, c.From, c.Local())
 	if err != nil {
-		return refuse(Forbidden, err.Error(), sniff.InternalError)
+		v.result, v.why = Unreachable, err.Error()
+		return relay.Answer{Reply: sniff.InternalError.Record()}
 	}
-	header, err := proxyHeader(route.Header, c.From, c.Local())
-	if err != nil {
-		return refuse(Unreachable, err.Error(), sniff.InternalError)
-	}
-	if full := s.limiter.join(route.Host, route.Project); full != "" {
-		return refuse(TooMany, full, sniff.InternalError)
-	}
-	v.route = route
-	return relay.Answer{Backends: backends, Header: header}
+	return relay.Answer{Backends: d.backends, Header: header}
 }
 
 // Unreached implements [relay.Judge].

@@ -93,13 +93,18 @@ func (w *world) routes(list ...routes.Route) {
 	w.table.Store(s)
 }
 
-// empty fails if the limiter still counts something.
 func (w *world) empty() {
-	l := w.limiter
+	w.t.Helper()
+	w.limiter.expectEmpty(w.t)
+}
+
+// expectEmpty fails if the limiter still counts something.
+func (l *limiter) expectEmpty(t *testing.T) {
+	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open != 0 || len(l.clients)+len(l.hosts)+len(l.projects) > 0 {
-		w.t.Errorf("counted as open at the end: %d connections, clients %v, hosts %v, projects %v", l.open, l.clients, l.hosts, l.projects)
+		t.Errorf("counted as open at the end: %d connections, clients %v, hosts %v, projects %v", l.open, l.clients, l.hosts, l.projects)
 	}
 }
 
