@@ -142,7 +142,6 @@ func TestQUICVersions(t *testing.T) {
 func TestQUICTwoHostsOnePort(t *testing.T) {
 	a := newQUICVM(t, "a", "a.example", "b.example")
 	b := newQUICVM(t, "b", "a.example", "b.example")
-	b.roots.AppendCertsFromPEM(nil)
 	w := newQUICWorld(t, nil, route("a.example", a.port), route("b.example", b.port))
 	v := w.visitor(nil, quic.Version1)
 	v.Transport.(*http3.Transport).TLSClientConfig.InsecureSkipVerify = true
@@ -189,14 +188,10 @@ func TestQUICResumption(t *testing.T) {
 
 func (w *world) refusedBy(host string, alert sniff.Alert) {
 	w.t.Helper()
-	start := time.Now()
 	_, err := w.visitor(nil, quic.Version1).Get("https://" + host + "/")
 	var e *quic.TransportError
 	if !errors.As(err, &e) || !e.Remote || e.ErrorCode != quic.TransportErrorCode(0x100+int(alert)) {
 		w.t.Errorf("%s: %v, want the alert %d", host, err, alert)
-	}
-	if d := time.Since(start); d > 5*time.Second {
-		w.t.Errorf("%s: the client waited %v", host, d)
 	}
 }
 
