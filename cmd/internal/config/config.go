@@ -18,6 +18,7 @@ type Config struct {
 	POP     string // name of this point of presence, "" when not set
 	Domain  string // DNS suffix of the names that users are shown, "" when not set
 	Router  Router
+	Proxy   Proxy
 	Jump    Jump
 	Metrics Metrics
 	Control Control
@@ -214,6 +215,10 @@ func (c *Config) NeedRestart(next *Config) []string {
 		{"router.share", reflect.DeepEqual(c.Router.Share, next.Router.Share)},
 		{"router.port", reflect.DeepEqual(c.Router.Ports, next.Router.Ports)},
 		{"router.kernel", reflect.DeepEqual(c.Router.Kernel, next.Router.Kernel)},
+		{"proxy.listen_http", slices.Equal(c.Proxy.ListenHTTP, next.Proxy.ListenHTTP)},
+		{"proxy.listen_https", slices.Equal(c.Proxy.ListenHTTPS, next.Proxy.ListenHTTPS)},
+		{"proxy.listen_quic", slices.Equal(c.Proxy.ListenQUIC, next.Proxy.ListenQUIC)},
+		{"proxy.routes_file", c.Proxy.RoutesFile == next.Proxy.RoutesFile},
 		{"jump.listen", slices.Equal(c.Jump.Listen, next.Jump.Listen)},
 		{"metrics", c.Metrics == next.Metrics},
 		{"control", c.Control == next.Control},
@@ -234,6 +239,8 @@ func (c *Config) Reloaded(next *Config) *Config {
 	running.Router.ICMPErrorRate = c.Router.ICMPErrorRate
 	running.Router.StateDir, running.Router.Dynamic = c.Router.StateDir, c.Router.Dynamic
 	running.Router.Share = c.Router.Share
+	running.Proxy.ListenHTTP, running.Proxy.ListenHTTPS, running.Proxy.ListenQUIC = c.Proxy.ListenHTTP, c.Proxy.ListenHTTPS, c.Proxy.ListenQUIC
+	running.Proxy.RoutesFile = c.Proxy.RoutesFile
 	running.Jump.Listen = c.Jump.Listen
 	return &running
 }

@@ -23,7 +23,10 @@ func prefixes(list ...string) []netip.Prefix {
 	return out
 }
 
-var byPrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+var byPrefix = cmp.Options{
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+}
 
 func TestDefaults(t *testing.T) {
 	want := &Config{
@@ -37,6 +40,17 @@ func TestDefaults(t *testing.T) {
 			Dynamic:         Dynamic{Idle: 168 * time.Hour, MaxPer64: 256},
 			Share:           Share{PortsPerVM: 256, MaxConnections: 4000, NewPerSecond: 400, Keep: true},
 			Kernel:          Kernel{Interface: "isthmus0", FastPath: FastPathAuto, Forwarding: ForwardingCheck},
+		},
+		Proxy: Proxy{
+			AccessLog: AuditOff, AccessLogEvery: 1, DrainTimeout: time.Minute,
+			Limits: ProxyLimits{
+				Connections: 50_000, ConnectionsPerClient: 500, ConnectionsPerHost: 20_000, ConnectionsPerProject: 20_000,
+				RequestsPerConnection: 100, RequestHeader: 65536, QUICFlows: 50_000, QUICFlowsPerClient: 200, QUICPending: 1000,
+			},
+			Timeouts: ProxyTimeouts{
+				Hello: 10 * time.Second, Connect: 3 * time.Second, Response: 2 * time.Minute, Idle: 10 * time.Minute,
+				KeepOpen: time.Minute, QUICIdle: 2 * time.Minute,
+			},
 		},
 		Jump: Jump{
 			User: "jump", Access: AccessAnyone, DrainTimeout: time.Minute, Audit: AuditLog,
@@ -109,6 +123,36 @@ fast_path = "off"
 forwarding = "set"
 fast_path_interfaces = ["vm0", "wan0"]
 
+[proxy]
+listen_http = ["0.0.0.0:80", "[::]:80"]
+listen_https = ["192.0.2.1:443"]
+listen_quic = ["192.0.2.1:443"]
+vm_prefixes = ["2001:db8:64::/64"]
+routes_file = "/etc/isthmus/routes.toml"
+name = "proxy.example.com"
+access_log = "/var/log/access.json"
+access_log_every = 100
+drain_timeout = "0s"
+
+[proxy.limits]
+connections = 1
+connections_per_client = 2
+connections_per_host = 3
+connections_per_project = 4
+requests_per_connection = 5
+request_header = 6
+quic_flows = 7
+quic_flows_per_client = 8
+quic_pending = 0
+
+[proxy.timeouts]
+hello = "1s"
+connect = "2s"
+response = "3s"
+idle = "0s"
+keep_open = "5s"
+quic_idle = "6s"
+
 [jump]
 listen = ["0.0.0.0:22", "[::]:22"]
 vm_prefixes = ["2001:db8::/32"]
@@ -174,6 +218,16 @@ socket = "/run/other.sock"
 				{"enp2s0", nil, ZeroCopyAuto, AttachAuto, ChecksumTrust, 0},
 			},
 			Kernel: Kernel{Interface: "siit0", FastPath: FastPathOff, Forwarding: ForwardingSet, FastPathInterfaces: []string{"vm0", "wan0"}},
+		},
+		Proxy: Proxy{
+			ListenHTTP: addrPorts("0.0.0.0:80", "[::]:80"), ListenHTTPS: addrPorts("192.0.2.1:443"), ListenQUIC: addrPorts("192.0.2.1:443"),
+			VMPrefixes: prefixes("2001:db8:64::/64"), RoutesFile: "/etc/isthmus/routes.toml", Name: "proxy.example.com",
+			AccessLog: "/var/log/access.json", AccessLogEvery: 100,
+			Limits: ProxyLimits{
+				Connections: 1, ConnectionsPerClient: 2, ConnectionsPerHost: 3, ConnectionsPerProject: 4, RequestsPerConnection: 5,
+				RequestHeader: 6, QUICFlows: 7, QUICFlowsPerClient: 8,
+			},
+			Timeouts: ProxyTimeouts{Hello: time.Second, Connect: 2 * time.Second, Response: 3 * time.Second, KeepOpen: 5 * time.Second, QUICIdle: 6 * time.Second},
 		},
 		Jump: Jump{
 			Listen: []string{"0.0.0.0:22", "[::]:22"}, VMPrefixes: prefixes("2001:db8::/32"), VMOptOut: prefixes("2001:db8::aa64/128"),
@@ -258,7 +312,7 @@ func TestErrors(t *testing.T) {
 		{"unknown key in a port", "[[router.port]]\ninterface = 'a'\nzerocopy = 'off'", []string{"3:1: router.port[0].zerocopy: unknown key; did you mean zero_copy?"}},
 		{"unknown key in a mapping", "[router]\neam = [{ ipv6 = '2001:db8::1', ip4 = '192.0.2.1' }]", []string{
 			`2:8: router.eam[0]: ipv4 is missing; add ipv4 = "192.0.2.0/24"`, "2:32: router.eam[0].ip4: unknown key; a mapping has ipv6 and ipv4"}},
-		{"unknown section", "[proxy]\nlisten = ':80'", []string{"1:2: proxy: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.share], [router.kernel], [jump], [jump.limits], [jump.timeouts], [metrics], [control]"}},
+		{"unknown section", "[squid]\nlisten = ':80'", []string{"1:2: squid: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.share], [router.kernel], [proxy], [proxy.limits], [proxy.timeouts], [jump], [jump.limits], [jump.timeouts], [metrics], [control]"}},
 		{"unknown section, near", "[routers]", []string{"1:2: routers: unknown section; did you mean [router]?"}},
 		{"unknown section, inner", "[router.kernal]\ninterface = 'x'", []string{"1:9: router.kernal: unknown section; did you mean [router.kernel]?"}},
 		{"syntax", "[router]\npool6 = [", []string{"2:9: array is incomplete; correct the TOML syntax"}},
@@ -415,6 +469,10 @@ func TestNeedRestart(t *testing.T) {
 					const besides = "\nvm_prefixes = ['2001:db8::/32']" + port
 					base = parse(t, s.header()+besides)
 					doc = s.header() + "\n" + k.name + " = " + k.example + besides
+				case strings.HasPrefix(k.name, "listen_"):
+					const besides = "\nvm_prefixes = ['2001:db8::/32']\nroutes_file = '/r'" + port
+					base = parse(t, s.header()+besides)
+					doc = s.header() + "\n" + k.name + " = " + k.example + besides
 				case k.name == "access":
 					const besides = "\ntokens = '/etc/tokens'" + port
 					base = parse(t, s.header()+besides)
@@ -474,4 +532,11 @@ func TestWarnings(t *testing.T) {
 			}
 		}
 	}
+}
+
+func addrPorts(list ...string) (p []netip.AddrPort) {
+	for _, s := range list {
+		p = append(p, netip.MustParseAddrPort(s))
+	}
+	return p
 }
