@@ -54,6 +54,27 @@ var resultNames = [NumResults]string{
 // String is the word that logs and metrics use.
 func (r Result) String() string { return resultNames[r] }
 
+var resultDocs = [NumResults]string{
+	"To the end.",
+	"No HTTP, or HTTP that could be read in two ways; no TLS, or a broken hello.",
+	"No Host header, no server name in TLS.",
+	"No route for this name and protocol.",
+	"The route leads where the proxy may not connect to.",
+	"No VM of the route takes the connection.",
+	"The VM took the connection and did not answer in time.",
+	"The VM's connection broke in the middle.",
+	"The visitor's connection broke.",
+	"The visitor did not say enough in time, or took nothing.",
+	"No byte for too long.",
+	"A limit.",
+	"The request has been through this proxy before.",
+	"Another host than the connection's (RFC 9110 section 15.5.20).",
+	"The proxy ended.",
+}
+
+// Doc says what it means.
+func (r Result) Doc() string { return resultDocs[r] }
+
 // Record is one request, or one connection of TLS or QUIC.
 type Record struct {
 	ID       string // for visitors and operators to talk about; "" where none was shown

@@ -69,6 +69,15 @@ func describe(out io.Writer, file string, c *config.Config) error {
 		row("ports", "none: the kernel path only")
 	}
 	row("kernel path", "TUN device %s", r.Kernel.Interface)
+	if c.Proxy.Listens() {
+		row("web proxy", "%s", describeProxy(c))
+		if n, err := checkRoutes(c); err != nil {
+			warnings = append(warnings, strings.Split(err.Error(), "\n")...)
+			warnings = append(warnings, "the web proxy would not start here")
+		} else {
+			row("routes", "%d in %s", n, c.Proxy.RoutesFile)
+		}
+	}
 	if len(c.Jump.Listen) > 0 {
 		row("jump server", "%s", describeJump(c))
 		if err := checkJumpFiles(c); err != nil {

@@ -260,7 +260,7 @@ func (d *daemon) apply() error {
 func (d *daemon) needRestart(next *config.Config) []string {
 	return slices.DeleteFunc(d.config.NeedRestart(next), func(key string) bool {
 		section, _, _ := strings.Cut(key, ".")
-		return slices.Contains(kindNames(), section) && !d.serves(section) && key != "jump.listen"
+		return slices.Contains(kindNames(), section) && !d.serves(section) && !strings.HasPrefix(key, section+".listen")
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -22,6 +23,7 @@ type service interface {
 	// drain takes no new work and waits for what is open to end by itself, no
 	// longer than ctx. run goes on meanwhile.
 	drain(ctx context.Context)
+	drainTimeout(c *config.Config) time.Duration // how long that may take
 	// forGood says that the end is no restart: nothing is to stay for the next.
 	forGood()
 	// close frees what opening took, instead of run.
@@ -50,6 +52,7 @@ type kind struct {
 // those that may still refuse it come first.
 var kinds = []kind{
 	{"router", func(*config.Config) error { return nil }, routerNeeds, openRouter},
+	{"proxy", proxyConfigured, proxyNeeds, openProxy},
 	{"jump", jumpConfigured, jumpNeeds, openJump},
 }
 

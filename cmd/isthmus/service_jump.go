@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -41,22 +42,33 @@ func jumpConfigured(c *config.Config) error {
 
 // jumpNeeds asks for the right to use low ports where one is used.
 func jumpNeeds(c *config.Config) ([]capability, error) {
+	var ports []int
+	for _, address := range c.Jump.Listen {
+		_, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		if n, err := strconv.Atoi(port); err == nil {
+			ports = append(ports, n)
+		}
+	}
+	return needsForPorts(ports), nil
+}
+
+// needsForPorts is the right to listen on low ports, where one of these is low.
+func needsForPorts(ports []int) []capability {
 	first := 1024
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
 			first = n
 		}
 	}
-	for _, address := range c.Jump.Listen {
-		_, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		if n, err := strconv.Atoi(port); err == nil && n < first {
-			return []capability{{unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", "listen on port " + port}}, nil
+	for _, port := range ports {
+		if port < first {
+			return []capability{{unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", fmt.Sprintf("listen on port %d", port)}}
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 func openJump(c *config.Config, log zerolog.Logger) (service, error) {
@@ -124,6 +136,8 @@ func (s *jumpService) drain(ctx context.Context) {
 	s.server.Shutdown(ctx)
 }
 
+func (s *jumpService) drainTimeout(c *config.Config) time.Duration { return c.Jump.DrainTimeout }
+
 func (s *jumpService) forGood() {}
 
 func (s *jumpService) close() {
@@ -144,10 +158,8 @@ func (s *jumpService) prepare(c *config.Config) (func() error, error) {
 		return nil, err
 	}
 	// Tried now, and done when nothing else can fail any more.
-	if file, err := openAudit(c.Jump.Audit); err != nil {
+	if err := s.audit.check(c.Jump.Audit); err != nil {
 		return nil, err
-	} else if file != nil {
-		file.Close()
 	}
 	return func() error {
 		if err := s.audit.open(c.Jump.Audit); err != nil {

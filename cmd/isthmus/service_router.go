@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -55,6 +56,8 @@ func (s *routerService) run(ctx context.Context) error { return s.router.Run(ctx
 
 // drain has nothing to wait for: a packet is through at once.
 func (s *routerService) drain(context.Context) {}
+
+func (s *routerService) drainTimeout(*config.Config) time.Duration { return 0 }
 
 func (s *routerService) close() { s.router.Close() }
 

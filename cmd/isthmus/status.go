@@ -30,7 +30,8 @@ type status struct {
 	Config   string    `json:"config"`
 	Started  time.Time `json:"started"`
 	Services []string  `json:"services"`
-	// The jump server; all else is the router.
+	// The web proxy and the jump server; all else is the router.
+	Proxy    *proxyStatus `json:"proxy,omitempty"`
 	Jump     *jumpStatus  `json:"jump,omitempty"`
 	Pool6    []string     `json:"pool6"`
 	Mappings int          `json:"mappings"`
@@ -129,6 +130,9 @@ func (s *status) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "isthmus\t%s, process %d, up %s\n", s.Version, s.PID, time.Since(s.Started).Round(time.Second))
 	fmt.Fprintf(w, "configuration\t%s\n", s.Config)
+	if s.Proxy != nil {
+		s.Proxy.print(w)
+	}
 	if s.Jump != nil {
 		s.Jump.print(w)
 	}

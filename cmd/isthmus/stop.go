@@ -19,17 +19,23 @@ const stopMargin = 30 * time.Second
 // Until then everything goes on but what draining has stopped: packets of open
 // sessions may well go through the router.
 func (d *daemon) drain(signals <-chan os.Signal) error {
-	timeout := d.current().Jump.DrainTimeout
+	conf := d.current()
+	timeout := time.Duration(0)
+	for _, s := range d.services {
+		timeout = max(timeout, s.drainTimeout(conf))
+	}
 	d.metrics.ready(false)
 	d.tell(sdnotify.Stopping, sdnotify.ExtendTimeout(timeout+stopMargin))
 	if !d.serves("router") {
 		d.metrics.release() // for who takes over
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
 	var wait sync.WaitGroup
 	for _, s := range d.services {
-		wait.Go(func() { s.drain(ctx) })
+		wait.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), s.drainTimeout(conf))
+			defer cancel()
+			s.drain(ctx)
+		})
 	}
 	drained := make(chan struct{})
 	go func() { wait.Wait(); close(drained) }()

@@ -14,7 +14,7 @@ func TestProxyErrors(t *testing.T) {
 		{"a name", "[proxy]\nlisten_http = ['localhost:80']", `2:16: proxy.listen_http[0]: "localhost:80" is not an address and a port; write "address:port", such as "0.0.0.0:443" or "[::]:443"`},
 		{"no address", "[proxy]\nlisten_http = [':80']", `2:16: proxy.listen_http[0]: ":80" is not an address and a port; write "address:port", such as "0.0.0.0:443" or "[::]:443"`},
 		{"any port", "[proxy]\nlisten_http = ['[::]:0']", `2:16: proxy.listen_http[0]: "[::]:0" is not an address and a port; write "address:port", such as "0.0.0.0:443" or "[::]:443"`},
-		{"twice", proxyOn + "listen_quic = ['[::]:443', '[0::]:443']", `5:29: proxy.listen_quic[1]: [0::]:443 comes twice; remove one`},
+		{"twice", proxyOn + "listen_quic = ['[::]:443', '[0::]:443']", `5:28: proxy.listen_quic[1]: [0::]:443 comes twice; remove one`},
 		{"HTTP and HTTPS", proxyOn + "listen_http = ['[::]:443']", `2:17: proxy.listen_https[0]: [::]:443 is in listen_http, too; keep it in one of the two`},
 		{"relative path", "[proxy]\nroutes_file = 'r'", `2:15: proxy.routes_file: "r" is not an absolute path; write one such as "/etc/isthmus/file", or "" for none`},
 		{"no line", "[proxy]\naccess_log_every = 0", `2:20: proxy.access_log_every: 0 is out of range; write an integer from 1 to 1000000`},

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"aarch64.com/isthmus/jump"
+	"aarch64.com/isthmus/proxy"
+	"aarch64.com/isthmus/proxy/routes"
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/xsk"
@@ -190,7 +192,10 @@ func TestDaemon(t *testing.T) {
 // sees whether what is collected is what was described.
 func TestLint(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(collector(), &Jump{Stats: func() jump.Stats { return jump.Stats{} }}, &Daemon{})
+	r.MustRegister(collector(), &Jump{Stats: func() jump.Stats { return jump.Stats{} }}, &Daemon{}, &Proxy{
+		Stats: func() proxy.Stats { return proxy.Stats{} }, Routes: func() routes.FileStats { return routes.FileStats{} },
+		Times: &ProxyTimes{}, Dropped: func() uint64 { return 0 },
+	})
 	problems, err := testutil.GatherAndLint(r)
 	if err != nil {
 		t.Fatal(err)

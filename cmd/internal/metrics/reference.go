@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"aarch64.com/isthmus/jump"
+	"aarch64.com/isthmus/proxy"
+	"aarch64.com/isthmus/proxy/sniff"
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/xsk/tun/fastpath"
@@ -22,8 +24,8 @@ func Reference() string {
 | path | answers |
 | --- | --- |
 | ` + "`/metrics`" + ` | all metrics below, in the formats of Prometheus |
-| ` + "`/healthz`" + ` | 200 while every worker and the jump server answer, else 503 with the reason: restart the process |
-| ` + "`/readyz`" + ` | 200 while packets are forwarded and clients let in, else 503: starting or stopping |
+| ` + "`/healthz`" + ` | 200 while every worker, the web proxy and the jump server answer, else 503 with the reason: restart the process |
+| ` + "`/readyz`" + ` | 200 while packets are forwarded, and visitors and clients let in, else 503: starting or stopping |
 
 Counters start at 0 with the process. Metrics with the prefix ` + "`go_`, `process_` and `promhttp_`" + ` are
 those of the Prometheus client library.
@@ -43,7 +45,7 @@ those of the Prometheus client library.
 
 	fmt.Fprintf(&b, "\nThe label `worker` is the worker's number: worker 0 serves the first queue of every port, and so on.\n"+
 		"The label `port` is an interface; the TUN device of `[router.kernel]` is one, too.\n"+
-		"The label `direction` is `%s` or `%s`; that of the jump server's bytes is `%s`, from clients to VMs, or `%s`.\n", directions[0], directions[1], up, down)
+		"The label `direction` is `%s` or `%s`; that of the bytes of the web proxy and the jump server is `%s`, from clients to VMs, or `%s`.\n", directions[0], directions[1], up, down)
 
 	b.WriteString("\n## `verdict` in isthmus_router_packets_total\n\n| verdict | what happens | by | meaning |\n| --- | --- | --- | --- |\n")
 	for v := range translate.NumVerdicts {
@@ -72,6 +74,14 @@ those of the Prometheus client library.
 	b.WriteString("\n## `reason` in isthmus_router_fast_path_fell_through_total\n\n| reason | meaning |\n| --- | --- |\n")
 	for r := fastpath.Forwarded + 1; r < fastpath.NumReasons; r++ {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", r, r.Doc())
+	}
+	b.WriteString("\n## `result` in isthmus_proxy_results_total\n\nThe access log has the same words.\n\n| result | meaning |\n| --- | --- |\n")
+	for r := range proxy.NumResults {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", r, r.Doc())
+	}
+	b.WriteString("\n## `reason` in isthmus_proxy_hellos_refused_total\n\n| reason | meaning |\n| --- | --- |\n")
+	for r := range sniff.NumReasons {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", r.Label(), r.Error())
 	}
 	b.WriteString("\n## `result` in isthmus_jump_logins_total\n\n| result | meaning |\n| --- | --- |\n")
 	for _, l := range jump.Logins() {

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/proxy"
+)
+
+// topHosts is how many hosts the status lists.
+const topHosts = 10
+
+// proxyStatus is what a running web proxy says about itself.
+type proxyStatus struct {
+	Listen      []string                     `json:"listen"`
+	Connections int                          `json:"connections"` // TCP, open
+	Results     map[string]map[string]uint64 `json:"results"`     // by protocol and result, without zeros
+	Up          uint64                       `json:"up_bytes"`
+	Down        uint64                       `json:"down_bytes"`
+	Routes      routesStatus                 `json:"routes"`
+	// The hosts with most requests and connections, and with most bytes.
+	TopRequests []hostUse `json:"top_requests"`
+	TopBytes    []hostUse `json:"top_bytes"`
+}
+
+type routesStatus struct {
+	File     string    `json:"file"`
+	Routes   int       `json:"routes"`
+	Revision uint64    `json:"revision"`
+	Loaded   time.Time `json:"loaded"`
+	Problem  string    `json:"problem,omitempty"`
+}
+
+type hostUse struct {
+	Host  string `json:"host"`
+	Count uint64 `json:"count"`
+	// By how much the count may be too high.
+	Over uint64 `json:"over,omitempty"`
+}
+
+func hostUses(list []proxy.HostUse) []hostUse {
+	out := make([]hostUse, 0, len(list))
+	for _, u := range list {
+		out = append(out, hostUse(u))
+	}
+	return out
+}
+
+func (s *proxyService) status(out *status, c *config.Config) {
+	stats, r := s.server.Stats(), s.routes.Stats()
+	p := &proxyStatus{
+		Listen: describeListens(c), Connections: stats.Connections, Results: map[string]map[string]uint64{},
+		Routes:      routesStatus{File: c.Proxy.RoutesFile, Routes: r.Routes, Revision: r.Revision, Loaded: r.Loaded, Problem: r.Problem},
+		TopRequests: hostUses(s.server.TopRequests(topHosts)), TopBytes: hostUses(s.server.TopBytes(topHosts)),
+	}
+	for protocol := range proxy.NumProtocols {
+		p.Up, p.Down = p.Up+stats.Up[protocol], p.Down+stats.Down[protocol]
+		for result, n := range stats.Results[protocol] {
+			if n == 0 {
+				continue
+			}
+			if p.Results[protocol.String()] == nil {
+				p.Results[protocol.String()] = map[string]uint64{}
+			}
+			p.Results[protocol.String()][proxy.Result(result).String()] = n
+		}
+	}
+	out.Proxy = p
+}
+
+func (s *proxyStatus) print(w io.Writer) {
+	fmt.Fprintf(w, "web proxy\t%s\n", orNone(s.Listen))
+	fmt.Fprintf(w, "routes\t%d, revision %d of %s ago\n", s.Routes.Routes, s.Routes.Revision, time.Since(s.Routes.Loaded).Round(time.Second))
+	for line := range strings.Lines(s.Routes.Problem) {
+		fmt.Fprintf(w, "routes not used\t%s\n", strings.TrimSuffix(line, "\n"))
+	}
+	fmt.Fprintf(w, "visitors\t%d connections, %d bytes up, %d down\n", s.Connections, s.Up, s.Down)
+	for protocol := range proxy.NumProtocols {
+		if counts := s.Results[protocol.String()]; counts != nil {
+			fmt.Fprintf(w, "%s\t%s\n", protocol, orNone(counted(counts)))
+		}
+	}
+	for _, top := range []struct {
+		name string
+		list []hostUse
+	}{{"most requests", s.TopRequests}, {"most bytes", s.TopBytes}} {
+		var parts []string
+		for _, u := range top.list {
+			parts = append(parts, fmt.Sprintf("%s %d", u.Host, u.Count))
+		}
+		if parts != nil {
+			fmt.Fprintf(w, "%s\t%s\n", top.name, strings.Join(parts, ", "))
+		}
+	}
+}
