@@ -56,7 +56,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"--frobnicate", "isthmus: unknown flag: --frobnicate\nusage: isthmus"},
 		{"run --frobnicate", "isthmus: unknown flag: --frobnicate\nusage: isthmus run [-c FILE]"},
 		{"run -c", "isthmus: flag needs an argument: 'c' in -c\nusage: isthmus run [-c FILE]"},
-		{"run --only proxy", "isthmus: --only squid: there is no such service; there are router, proxy, jump\nusage: isthmus run [-c FILE]"},
+		{"run --only squid", "isthmus: --only squid: there is no such service; there are router, proxy, jump\nusage: isthmus run [-c FILE]"},
 		{"run --log-level loud", "isthmus: --log-level: \"loud\" is not a level; write debug, info, warn, error\nusage: isthmus run [-c FILE]"},
 		{"run file.toml", "isthmus: unknown command \"file.toml\" for \"isthmus run\"\nusage: isthmus run [-c FILE]"},
 		{"check file.toml", "usage: isthmus check [-c FILE]"},
