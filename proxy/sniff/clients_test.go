@@ -19,7 +19,7 @@ import (
 )
 
 // saidBy gives what a client says first, and answers it with an alert.
-func saidBy(t *testing.T, c net.Conn) []byte {
+func saidBy(t testing.TB, c net.Conn) []byte {
 	t.Helper()
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	var said []byte
@@ -40,7 +40,7 @@ func saidBy(t *testing.T, c net.Conn) []byte {
 }
 
 // fromGo gives the ClientHello of crypto/tls, and the error with which it ends.
-func fromGo(t *testing.T, config *tls.Config) (said []byte, err error) {
+func fromGo(t testing.TB, config *tls.Config) (said []byte, err error) {
 	t.Helper()
 	client, server := net.Pipe()
 	defer server.Close()

@@ -150,7 +150,7 @@ func TestRecordSplits(t *testing.T) {
 		for _, rest := range []int{1, 2, 3, 1 << 14} {
 			in := records(m, first, rest)
 			h, err := ClientHello(in)
-			if err != nil || h.Host != "example.com" || !h.Offers("h2") {
+			if err != nil || h.Host != "example.com" || !h.Offers("h2") || h.Offers("h3") {
 				t.Fatalf("records of %d, then %d: %q, %v", first, rest, h.Host, err)
 			}
 		}
