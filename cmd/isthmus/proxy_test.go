@@ -75,6 +75,7 @@ socket = %q
 [proxy]
 listen_http = ["%s:8080"]
 listen_https = ["%[2]s:8443"]
+listen_quic = ["%[2]s:8443"]
 vm_prefixes = ["2001:db8:64::/64", "2001:db8:65::/64"]
 routes_file = "%[3]s/routes.toml"
 access_log = "%[3]s/access.json"

@@ -24,6 +24,10 @@ var (
 		"Connections that could not be accepted for want of file descriptors or memory.")
 	proxyOpen = gauge("isthmus_proxy_connections", "listener",
 		"Connections that are open; of HTTP without those that have been upgraded.")
+	proxyQUICPending = gauge("isthmus_proxy_quic_pending", "",
+		"Clients of QUIC whose hello is not complete.")
+	proxyQUICEvents = counter("isthmus_proxy_quic_events_total", "event",
+		"What happened to datagrams and connections of QUIC.")
 	proxyConnect = histogram("isthmus_proxy_connect_seconds", "protocol",
 		"How long it took until a VM had taken the connection. Those that did not are in isthmus_proxy_results_total as unreachable.")
 	proxyFirst = histogram("isthmus_proxy_first_byte_seconds", "protocol",
@@ -46,7 +50,22 @@ var (
 const (
 	listenerHTTP  = "http"
 	listenerHTTPS = "https"
+	listenerQUIC  = "quic"
 )
+
+// quicEvents are the values of the label event, and what is counted there.
+var quicEvents = []struct {
+	label, doc string
+	count      func(*proxy.QUICStats) uint64
+}{
+	{"version_negotiation", "The client was told which versions there are.", func(s *proxy.QUICStats) uint64 { return s.Versions }},
+	{"refused", "A connection was closed by the proxy.", func(s *proxy.QUICStats) uint64 { return s.Refused }},
+	{"stray", "A datagram belongs to no connection.", func(s *proxy.QUICStats) uint64 { return s.Stray }},
+	{"evicted", "A connection or hello made room for another before its time.", func(s *proxy.QUICStats) uint64 { return s.Evicted }},
+	{"moved", "A datagram of a known connection came from a new address.", func(s *proxy.QUICStats) uint64 { return s.Moved }},
+	{"lost", "A socket did not take a datagram.", func(s *proxy.QUICStats) uint64 { return s.Lost }},
+	{"truncated", "A hello has more datagrams than are kept.", func(s *proxy.QUICStats) uint64 { return s.Truncated }},
+}
 
 // proxyBounds are the upper bounds of the histograms.
 var proxyBounds = [...]time.Duration{
@@ -126,6 +145,11 @@ func (c *Proxy) Collect(ch chan<- prometheus.Metric) {
 	proxyAccepted.send(ch, float64(s.Accepted), listenerHTTPS)
 	proxyOpen.send(ch, float64(s.OpenHTTP), listenerHTTP)
 	proxyOpen.send(ch, float64(s.Open), listenerHTTPS)
+	proxyOpen.send(ch, float64(s.QUIC.Flows), listenerQUIC)
+	proxyQUICPending.send(ch, float64(s.QUIC.Pending))
+	for _, e := range quicEvents {
+		proxyQUICEvents.send(ch, float64(e.count(&s.QUIC)), e.label)
+	}
 	proxyAcceptFailed.send(ch, float64(s.AcceptFailed))
 	proxyRoutes.send(ch, float64(r.Routes))
 	proxyRevision.send(ch, float64(r.Revision))

@@ -83,6 +83,10 @@ those of the Prometheus client library.
 	for r := range sniff.NumReasons {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", r.Label(), r.Error())
 	}
+	b.WriteString("\n## `event` in isthmus_proxy_quic_events_total\n\n| event | meaning |\n| --- | --- |\n")
+	for _, e := range quicEvents {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", e.label, e.doc)
+	}
 	b.WriteString("\n## `result` in isthmus_jump_logins_total\n\n| result | meaning |\n| --- | --- |\n")
 	for _, l := range jump.Logins() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", l, l.Doc())
