@@ -24,6 +24,7 @@ type exchange struct {
 	request  *http.Request // as it goes to the ReverseProxy
 	record   Record
 	joined   *routes.Route
+	backend  *backendConn
 	complete bool // the handler came to its end
 	upgrade  bool // the client asks for another protocol and may get it
 
@@ -155,7 +156,7 @@ func (x *exchange) connected(i httptrace.GotConnInfo) {
 	if !ok {
 		return
 	}
-	x.record.Backend = b.to
+	x.backend, x.record.Backend = b, b.to
 	if !i.Reused {
 		x.record.Connect = b.took
 	}
@@ -230,9 +231,9 @@ func (x *exchange) end() {
 	switch {
 	case f != nil:
 		r.Result, r.Why = f.result, f.why
-	case x.complete:
-	case x.web.stopped.Err() != nil:
+	case x.web.stopped.Err() != nil && (!x.complete || r.Protocol == Upgraded):
 		r.Result = Stopped
+	case x.complete:
 	case x.request.Context().Err() != nil:
 		r.Result = BrokenByUser
 	default:

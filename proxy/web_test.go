@@ -666,3 +666,124 @@ func TestWebTimeouts(t *testing.T) {
 		}
 	}
 }
+
+// echo is a site that switches to a protocol in which it says everything back.
+func echo(w http.ResponseWriter, _ *http.Request) {
+	c, b, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	// The first word comes with the head.
+	fmt.Fprint(b, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello\n")
+	b.Flush()
+	_, _ = io.Copy(c, b)
+}
+
+// upgraded is a connection on which echo answers.
+func (w *world) upgraded(host string) (net.Conn, *bufio.Reader) {
+	w.t.Helper()
+	c, err := net.Dial("tcp", w.at.String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: "+host+"\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	r := bufio.NewReader(c)
+	a, err := http.ReadResponse(r, nil)
+	if err != nil || a.StatusCode != 101 {
+		w.t.Fatalf("%+v, %v", a, err)
+	}
+	for _, want := range []string{"hello\n", "one\n", "two\n"} {
+		if want != "hello\n" {
+			fmt.Fprint(c, want)
+		}
+		if line, err := r.ReadString('\n'); line != want {
+			w.t.Fatalf("%q, %v; want %q", line, err, want)
+		}
+	}
+	return c, r
+}
+
+func TestWebUpgradedEnds(t *testing.T) {
+	port := website(t, echo)
+	w := newWebWorld(t, func(c *Config) { c.Timeouts.Idle = 100 * time.Millisecond }, webRoute("a.example", port))
+	c, r := w.upgraded("a.example")
+	// The client has closed its half: what is on its way still comes.
+	fmt.Fprint(c, "three\n")
+	_ = c.(*net.TCPConn).CloseWrite()
+	if rest, err := io.ReadAll(r); string(rest) != "three\n" || err != nil {
+		t.Errorf("%q, %v", rest, err)
+	}
+	if r := w.expect(Served, "a.example"); r.Up != 14 || r.Down != 20 {
+		t.Errorf("record %+v", r)
+	}
+	_, r = w.upgraded("a.example")
+	_, _ = io.ReadAll(r)
+	w.expect(Idle, "a.example")
+	c, _ = w.upgraded("a.example")
+	_ = c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+	w.expect(BrokenByUser, "a.example")
+}
+
+// Shutdown waits for requests, upgraded connections and nothing else, for as long
+// as it may.
+func TestWebShutdown(t *testing.T) {
+	inside, leave := make(chan bool), make(chan bool)
+	w := newWebWorld(t, nil, webRoute("a.example", website(t, func(w http.ResponseWriter, _ *http.Request) {
+		inside <- true
+		<-leave
+		fmt.Fprint(w, "done")
+	})), webRoute("b.example", website(t, echo)), webRoute("c.example", website(t, says("c"))))
+	idle := w.client(false)
+	w.get(idle, "http://c.example/")
+	w.expect(Served, "c.example")
+	first := make(chan string)
+	go func() {
+		_, b := w.get(w.client(false), "http://a.example/")
+		first <- b
+	}()
+	<-inside
+	c, r := w.upgraded("b.example")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan bool)
+	go func() { w.Shutdown(ctx); close(ended) }()
+	eventually(t, "nothing listens any more", func() bool {
+		c, err := net.Dial("tcp", w.at.String())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	leave <- true
+	if b := <-first; b != "done" {
+		t.Errorf("the request that was open got %q", b)
+	}
+	w.expect(Served, "a.example")
+	fmt.Fprint(c, "still\n")
+	if line, _ := r.ReadString('\n'); line != "still\n" {
+		t.Errorf("the upgraded connection gave %q", line)
+	}
+	select {
+	case <-ended:
+		t.Error("Shutdown did not wait for the upgraded connection")
+	default:
+	}
+	cancel()
+	<-ended
+	w.expect(Stopped, "b.example")
+}
+
+func TestPageEscapes(t *testing.T) {
+	var b strings.Builder
+	if err := pageTemplate.Execute(&b, page{Title: "<a>", Text: "<b>", Host: `"><script>`, ID: "'"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{"<a>", "<b>", "<script>"} {
+		if strings.Contains(b.String(), s) {
+			t.Errorf("%s is in the page as it is", s)
+		}
+	}
+}
