@@ -205,13 +205,13 @@ func (x *exchange) watch() {
 	} else {
 		x.fail(Idle, "")
 	}
-	x.cancel(errIdle)
 	c := http.NewResponseController(x.ResponseWriter)
 	past := time.Unix(1, 0)
-	_ = c.SetReadDeadline(past)
 	if x.headers.Load() {
 		_ = c.SetWriteDeadline(past)
-	}
+	} // else there is still a page to be written, as soon as the next line is done
+	x.cancel(errIdle)
+	_ = c.SetReadDeadline(past)
 }
 
 // end notes what became of the exchange.

@@ -49,6 +49,9 @@ var faults = []struct {
 	{"Host with a path", "GET / HTTP/1.1\r\nHost: a.example/b\r\n\r\n", Fault{400, "malformed Host", false}},
 	{"Host with a comma", "GET / HTTP/1.1\r\nHost: a.example, b.example\r\n\r\n", Fault{400, "malformed Host", false}},
 	{"Host with a wrong port", "GET / HTTP/1.1\r\nHost: a.example:65536\r\n\r\n", Fault{400, "malformed Host", false}},
+	{"address without brackets", "GET / HTTP/1.1\r\nHost: 2001:db8::1\r\n\r\n", Fault{400, "malformed Host", false}},
+	{"one bracket", "GET / HTTP/1.1\r\nHost: [2001:db8::1\r\n\r\n", Fault{400, "malformed Host", false}},
+	{"address with a zone", "GET / HTTP/1.1\r\nHost: [fe80::1%25eth0]\r\n\r\n", Fault{400, "malformed Host", false}},
 	{"user in the target", "GET http://b@a.example/ HTTP/1.1\r\n" + host + "\r\n", Fault{400, "malformed host in the request target", false}},
 	{"target and Host disagree", "GET http://b.example/ HTTP/1.1\r\n" + host + "\r\n", Fault{400, "request target and Host disagree", false}},
 	{"their ports disagree", "GET http://a.example:81/ HTTP/1.1\r\n" + host + "\r\n", Fault{400, "request target and Host disagree", false}},
@@ -258,6 +261,7 @@ func FuzzChecker(f *testing.F) {
 		f.Add([]byte(c.in), uint8(3))
 	}
 	f.Add([]byte(preface), uint8(1))
+	f.Add([]byte("GET http://:: HTTP/1.0\r\nHost: ::\r\n\r\n"), uint8(1))
 	f.Add([]byte("GET http://[::1]:80/ HTTP/1.1\r\nHost: [::1]\r\n\r\nGET / HTTP/1.1\r\n"+host+"\r\n"), uint8(1))
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
 		whole, fault := feed(&Checker{MaxHead: maxHead}, in, len(in)+1)

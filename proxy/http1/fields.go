@@ -88,14 +88,14 @@ func (s *section) finish() *Fault {
 		return bad("no Host field")
 	}
 	host, port, err := sniff.HostPort(s.host)
-	if err != nil && err != sniff.AddressName {
+	if err != nil && (err != sniff.AddressName || !bracketed(s.host)) {
 		return bad("malformed Host")
 	}
 	if s.absolute == "" {
 		return nil
 	}
 	other, otherPort, otherErr := sniff.HostPort(s.absolute)
-	if otherErr != nil && otherErr != sniff.AddressName {
+	if otherErr != nil && (otherErr != sniff.AddressName || !bracketed(s.absolute)) {
 		return bad("malformed host in the request target")
 	}
 	if err != nil || otherErr != nil {
@@ -106,6 +106,17 @@ func (s *section) finish() *Fault {
 		return nil
 	}
 	return bad("request target and Host disagree")
+}
+
+// bracketed tells whether an address is written as a host may be: that of IPv6 in
+// brackets and without a zone (RFC 3986 section 3.2.2).
+func bracketed(s string) bool {
+	if strings.Count(s, ":") <= 1 {
+		return !strings.ContainsAny(s, "[]")
+	}
+	address, ok := strings.CutPrefix(s, "[")
+	address, port, closed := strings.Cut(address, "]")
+	return ok && closed && (port == "" || port[0] == ':') && !strings.Contains(address, "%")
 }
 
 func orHTTP(port uint16) uint16 {
