@@ -22,7 +22,7 @@ DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl 
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump fuzz arm64 check-go print-depguard
+.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy fuzz arm64 check-go print-depguard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-kernel-path: build ## compare the kernel path with plain forwarding and TA
 
 bench-jump: build ## compare the jump server with OpenSSH's sshd (as root, two minutes)
 	@./.ci/as-root ./bin/isthmus perf jump $(BENCHFLAGS)
+
+bench-proxy: build ## compare the web proxy with HAProxy and nginx, if installed (as root, two minutes)
+	@./.ci/as-root ./bin/isthmus perf proxy $(BENCHFLAGS)
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)
 	@GO="$(GO)" ./.ci/fuzz $(FUZZTIME)

@@ -69,6 +69,10 @@ func TestWrongCommandLines(t *testing.T) {
 		{"perf jump --sessions 100000", "isthmus: sessions: 100000: it is 1 to 5000\nusage: isthmus perf jump"},
 		{"perf jump --seconds NaN", "isthmus: --seconds NaN: 0.1 to 60\nusage: isthmus perf jump"},
 		{"perf jump --hosts telnet", "isthmus: host \"telnet\": there are isthmus, sshd, sshd-gcm, direct\nusage: isthmus perf jump"},
+		{"perf proxy --rounds 0", "isthmus: --rounds 0: at least 1\nusage: isthmus perf proxy"},
+		{"perf proxy --connections 0", "isthmus: --connections 0: at least 1\nusage: isthmus perf proxy"},
+		{"perf proxy --seconds NaN", "isthmus: --seconds NaN: 0.1 to 60\nusage: isthmus perf proxy"},
+		{"perf proxy --proxies squid", "isthmus: proxy \"squid\": there are isthmus, haproxy, haproxy-auto, nginx\nusage: isthmus perf proxy"},
 		{"perf kernel-path --paths slow", "isthmus: path \"slow\": there are plain, fast, "},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

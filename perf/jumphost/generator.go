@@ -27,7 +27,7 @@ func (c *way) close() { c.tcp.Close() }
 // open opens a way: TCP, login and a channel, or TCP alone without a host. The
 // byte that comes back proves it, and is part of the time it takes.
 func (w *world) open(ctx context.Context, h *host) (c *way, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	ctx, cancel := context.WithTimeout(ctx, bench.ReadyTime)
 	defer cancel()
 	echoing := netip.AddrPortFrom(echoAddr, vmPort)
 	to := echoing
@@ -241,7 +241,7 @@ func (w *world) memory(ctx context.Context, h *host, p *bench.Process, o *Option
 	if err := errors.Join(errs...); err != nil {
 		return m, err
 	}
-	if err := pause(ctx, rest); err != nil {
+	if err := bench.Pause(ctx, rest); err != nil {
 		return m, err
 	}
 	if m.Full, m.Processes, err = p.Memory(); err != nil {
@@ -249,7 +249,7 @@ func (w *world) memory(ctx context.Context, h *host, p *bench.Process, o *Option
 	}
 	// They were weighed only if they are still there.
 	for i, c := range ways {
-		if err := errors.Join(c.tcp.SetDeadline(time.Now().Add(readyTime)), c.echo()); err != nil {
+		if err := errors.Join(c.tcp.SetDeadline(time.Now().Add(bench.ReadyTime)), c.echo()); err != nil {
 			return m, fmt.Errorf("session %d of %d ended: %w", i+1, o.Sessions, err)
 		}
 	}

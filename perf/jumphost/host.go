@@ -45,11 +45,11 @@ func hosts() []host {
 
 // isthmus starts the jump server alone.
 func isthmus(w *world, o *Options) (*bench.Process, error) {
-	file, err := keep(w.jump, "isthmus.toml", []byte(configuration()))
+	file, err := bench.Keep(w.jump, "isthmus.toml", []byte(configuration()))
 	if err != nil {
 		return nil, err
 	}
-	p, err := bench.StartProcess(w.jump, w.dir, pinned(w.theirs, o.Binary, "run", "--only", "jump", "-c", file))
+	p, err := bench.StartProcess(w.jump, w.dir, bench.Pinned(w.theirs, o.Binary, "run", "--only", "jump", "-c", file))
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func sshd(more string) func(*world, *Options) (*bench.Process, error) {
 		config := sshdDefaults(jumpAddr, jumpPort) + "ForceCommand /bin/false\nPermitTTY no\nX11Forwarding no\n" +
 			"AllowAgentForwarding no\nAllowStreamLocalForwarding no\nAllowTcpForwarding local\nPermitOpen" + permit.String() + "\n" + more
 		return startSSHD(w.jump, w.dir, jumpPort, config, func(name string, args ...string) *exec.Cmd {
-			return pinned(w.theirs, name, args...)
+			return bench.Pinned(w.theirs, name, args...)
 		})
 	}
 }
@@ -102,10 +102,10 @@ func startSSHD(h *lab.Host, logs string, port int, config string, command func(s
 	if err != nil {
 		return nil, err
 	}
-	if _, err := keep(h, "hostkey", key); err != nil {
+	if _, err := bench.Keep(h, "hostkey", key); err != nil {
 		return nil, err
 	}
-	file, err := keep(h, "sshd_config", []byte(config))
+	file, err := bench.Keep(h, "sshd_config", []byte(config))
 	if err != nil {
 		return nil, err
 	}

@@ -20,10 +20,7 @@ type Stream struct {
 	CPU float64 `json:"cpu_seconds_per_gb"`
 }
 
-const (
-	readyTime = 40 * time.Second
-	warmUp    = 200 * time.Millisecond // for windows and buffers to grow
-)
+const warmUp = 200 * time.Millisecond // for windows and buffers to grow
 
 // throughput carries so many streams at once through the host, or straight if p is
 // nil, and measures them for the time of a window.
@@ -50,10 +47,10 @@ func (w *world) throughput(ctx context.Context, p *bench.Process, o *Options, st
 		}
 		stops = append(stops, stop)
 	}
-	if err := waitFor(ctx, func() bool { return w.services.connections.Load() >= int64(streams) }); err != nil {
+	if err := bench.WaitFor(ctx, func() bool { return w.services.connections.Load() >= int64(streams) }); err != nil {
 		return s, fmt.Errorf("%d of %d streams carry something: %w", w.services.connections.Load(), streams, err)
 	}
-	if err := pause(ctx, warmUp); err != nil {
+	if err := bench.Pause(ctx, warmUp); err != nil {
 		return s, err
 	}
 	cpu, err := usage(p)
@@ -61,11 +58,11 @@ func (w *world) throughput(ctx context.Context, p *bench.Process, o *Options, st
 		return s, err
 	}
 	begin, bytes := time.Now(), counter.Load()
-	if err := pause(ctx, o.Window); err != nil {
+	if err := bench.Pause(ctx, o.Window); err != nil {
 		return s, err
 	}
 	// On a busy machine a short window may be too short for anything.
-	if err := waitFor(ctx, func() bool { return counter.Load() != bytes }); err != nil {
+	if err := bench.WaitFor(ctx, func() bool { return counter.Load() != bytes }); err != nil {
 		return s, fmt.Errorf("nothing was carried: %w", err)
 	}
 	took, moved := time.Since(begin), counter.Load()-bytes
@@ -167,35 +164,5 @@ func (w *world) idle(ctx context.Context, p *bench.Process) error {
 	if p == nil {
 		return ctx.Err()
 	}
-	return waitFor(ctx, func() bool {
-		before, err := p.CPU()
-		if err != nil {
-			return true // what comes next says why
-		}
-		time.Sleep(40 * time.Millisecond)
-		after, err := p.CPU()
-		return err != nil || after == before
-	})
-}
-
-// waitFor waits until something is true.
-func waitFor(ctx context.Context, true func() bool) error {
-	for deadline := time.Now().Add(readyTime); !true(); {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("waited %v", readyTime)
-		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
+	return p.Settle(ctx)
 }

@@ -162,21 +162,6 @@ func (w *world) accounts(h *lab.Host) error {
 	return os.Mkdir(filepath.Join(dir, "run", "sshd"), 0o755)
 }
 
-// keep writes a file into /var/lib of a host and returns its path there.
-func keep(h *lab.Host, name string, content []byte) (string, error) {
-	dir, err := h.Dir()
-	if err != nil {
-		return "", err
-	}
-	return "/var/lib/" + name, os.WriteFile(filepath.Join(dir, "lib", name), content, 0o600)
-}
-
-// pinned is a command on a CPU. taskset becomes the command, and what that starts
-// stays there.
-func pinned(cpu int, name string, args ...string) *exec.Cmd {
-	return exec.Command("taskset", append([]string{"-c", fmt.Sprint(cpu), name}, args...)...)
-}
-
 // vmServer starts the sshd of a VM, for whole sessions through the jump host.
 func (w *world) vmServer() (err error) {
 	w.sshd, err = startSSHD(w.vm, w.dir, vmPort, sshdDefaults(sshdAddr, vmPort), exec.Command)

@@ -94,3 +94,13 @@ func (p *Process) Said() string {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
+
+// Keep writes a file into /var/lib of a host that has files of its own, and returns
+// its path there.
+func Keep(h *lab.Host, name string, content []byte) (string, error) {
+	dir, err := h.Dir()
+	if err != nil {
+		return "", err
+	}
+	return "/var/lib/" + name, os.WriteFile(filepath.Join(dir, "lib", name), content, 0o600)
+}
