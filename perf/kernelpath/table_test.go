@@ -55,6 +55,7 @@ unknown  TCP in user space alone, to plain forwarding: at least 0.55; not measur
 met      TCP with the fast path, to TAYGA: at least 5.00; 6.00 (TCP reverse, fast path)
 unknown  TCP in user space alone, to TAYGA: at least 5.00; not measured
 met      small packets with the fast path, to TAYGA: at least 2.40; 2.50 (UDP flood, fast path)
+unknown  small packets with the fast path and NAT44, to TAYGA without: at least 2.40; not measured
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
