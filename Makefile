@@ -25,7 +25,7 @@ DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 .PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy fuzz arm64 check-go print-depguard
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that build, test and demo need
 	@./.ci/install-packages $(DEB_PACKAGES)
@@ -71,7 +71,7 @@ bench-xsk: check-go ## benchmark the AF_XDP sockets beside another implementatio
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./xsk/
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./perf/l2fwd/
 
-bench-kernel-path: build ## compare the kernel path with plain forwarding and TAYGA (as root, three minutes)
+bench-kernel-path: build ## compare the kernel path with plain forwarding and TAYGA (as root, two minutes)
 	@./.ci/as-root ./bin/isthmus perf kernel-path $(BENCHFLAGS)
 
 bench-jump: build ## compare the jump server with OpenSSH's sshd (as root, two minutes)

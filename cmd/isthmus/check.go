@@ -68,7 +68,9 @@ func describe(out io.Writer, file string, c *config.Config) error {
 	if len(r.Ports) == 0 {
 		row("ports", "none: the kernel path only")
 	}
-	row("kernel path", "TUN device %s", r.Kernel.Interface)
+	what, missing := describeKernel(&r.Kernel)
+	row("kernel path", "%s", what)
+	warnings = append(warnings, missing...)
 	if c.Proxy.Listens() {
 		row("web proxy", "%s", describeProxy(c))
 		if n, err := checkRoutes(c); err != nil {
@@ -136,6 +138,20 @@ func describeSources(c *config.Config) string {
 		return strings.Join(prefixStrings(r.VMPrefixes), ", ")
 	}
 	return "all"
+}
+
+// describeKernel looks for the interfaces of the fast path on this host.
+func describeKernel(k *config.Kernel) (what string, warnings []string) {
+	what = fmt.Sprintf("TUN device %s, fast path %s", k.Interface, k.FastPath)
+	if k.FastPath == config.FastPathOff || len(k.FastPathInterfaces) == 0 {
+		return what, nil
+	}
+	for _, name := range k.FastPathInterfaces {
+		if _, err := net.InterfaceByName(name); err != nil {
+			warnings = append(warnings, fmt.Sprintf("fast path interface %s: this host has no such interface now; isthmus would wait for it", name))
+		}
+	}
+	return what + ", also at the ingress of " + strings.Join(k.FastPathInterfaces, ", ") + ", past nftables", warnings
 }
 
 // describePort looks the interface up on this host.

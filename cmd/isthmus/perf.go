@@ -33,15 +33,15 @@ func newKernelPathCommand() *cobra.Command {
 		Long: `Measures TCP (iperf3) and small UDP packets from a VM to a server and back, in
 network namespaces that nothing else sees: by plain IPv6 forwarding, by isthmus
 with and without the fast path and NAT44, and by TAYGA if it is installed. A run
-takes about a minute per round. Other work on the machine spoils it.
+takes about half a minute per round. Other work on the machine spoils it.
 
 The exit status is 0 also where an aim was missed.`,
 		Example: `  sudo isthmus perf kernel-path
   sudo isthmus perf kernel-path --rounds 1 --paths fast,tayga --json`,
 		Args: cobra.NoArgs,
 	}
-	c.Flags().IntVar(&o.Rounds, "rounds", 3, "how often each path is measured")
-	c.Flags().IntVar(&o.Seconds, "seconds", 2, "length of each TCP transfer")
+	c.Flags().IntVar(&o.Rounds, "rounds", 4, "how often each path is measured")
+	c.Flags().IntVar(&o.Seconds, "seconds", 1, "length of each TCP transfer")
 	c.Flags().IntVar(&o.Senders, "senders", 0, "CPUs that small packets are sent from (default all, at most 8)")
 	c.Flags().StringSliceVar(&o.Paths, "paths", nil, "measure these besides plain forwarding, of "+strings.Join(kernelpath.Keys(), ", ")+" (default all)")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, with the figures of every round")

@@ -71,6 +71,10 @@ func bulk(t *testing.T, s setup, super bool) {
 	if n := w.metric("isthmus_router_fast_path_packets_total"); (n > 0) != s.fastPath {
 		t.Errorf("the fast path has translated %.0f packets", n)
 	}
+	if n := w.metric(`isthmus_router_fast_path_packets_total{direction="ipv6_to_ipv4",point="interface"}`) +
+		w.metric(`isthmus_router_fast_path_packets_total{direction="ipv4_to_ipv6",point="interface"}`); (n > 0) != s.ingress {
+		t.Errorf("at the interfaces, the fast path has translated %.0f packets", n)
+	}
 	for _, i := range harm {
 		if c := i.Counts(); c.Failed != 0 {
 			t.Errorf("packets that the link could not carry: %+v", c)

@@ -75,14 +75,16 @@ var program = sync.OnceValues(func() (string, error) {
 type setup struct {
 	name     string
 	fastPath bool
+	ingress  bool // the fast path also at the VMs' interfaces and the uplink
 	shared   bool // no address of its own for any VM
 }
 
 var setups = []setup{
-	{"static_mapping_fast_path", true, false},
-	{"static_mapping_user_space", false, false},
-	{"shared_address_fast_path", true, true},
-	{"shared_address_user_space", false, true},
+	{name: "static_mapping_fast_path", fastPath: true},
+	{name: "static_mapping_ingress", fastPath: true, ingress: true},
+	{name: "static_mapping_user_space"},
+	{name: "shared_address_fast_path", fastPath: true, shared: true},
+	{name: "shared_address_user_space", shared: true},
 }
 
 // world is a lab with isthmus on its hypervisor.
@@ -126,7 +128,15 @@ func (w *world) configure(s setup, share string) {
 	if s.fastPath {
 		fast = "auto"
 	}
-	fmt.Fprintf(&b, "[router.kernel]\nfast_path = %q\n[control]\nsocket = %q\n", fast, w.socket)
+	fmt.Fprintf(&b, "[router.kernel]\nfast_path = %q\n", fast)
+	if s.ingress {
+		fmt.Fprintf(&b, "fast_path_interfaces = ['%s'", lab.WANPort)
+		for _, v := range w.VMs {
+			fmt.Fprintf(&b, ", '%s'", v.Port)
+		}
+		b.WriteString("]\n")
+	}
+	fmt.Fprintf(&b, "[control]\nsocket = %q\n", w.socket)
 	must(w.t, os.WriteFile(w.file, []byte(b.String()), 0o600))
 }
 

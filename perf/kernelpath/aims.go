@@ -22,7 +22,8 @@ func (t *Table) judge() {
 		{"TCP in user space alone, to plain forwarding", 0.55, []string{User, UserNAT44}, tcp, Plain},
 		{"TCP with the fast path, to TAYGA", 5, []string{Fast, FastNAT44, Ingress}, tcp, Tayga},
 		{"TCP in user space alone, to TAYGA", 5, []string{User, UserNAT44}, tcp, Tayga},
-		{"small packets with the fast path, to TAYGA", 2.4, []string{Fast, FastNAT44, Ingress}, udp, Tayga},
+		{"small packets with the fast path, to TAYGA", 2.4, []string{Fast, Ingress}, udp, Tayga},
+		{"small packets with the fast path and NAT44, to TAYGA without", 2.4, []string{FastNAT44}, udp, Tayga},
 	} {
 		aim := bench.Aim{What: a.what, Want: a.want}
 		for _, key := range a.paths {

@@ -9,19 +9,20 @@
 //
 // Every path carries traffic between the same two hosts over the same links; only
 // the address of the server tells them apart. A round measures all paths once, and
-// each second round in the opposite order: on a machine that others use, too, a
-// ratio is only worth something between neighbours in time. Ratios are medians of
-// the rounds' ratios.
+// each second round in the opposite order. Other work on the machine only takes
+// away, and takes more from paths that run inside the sender's system call than
+// from programs, which the scheduler gives CPU time of their own; so ratios compare
+// best rounds.
 //
 // TCP is one stream of iperf3. Small packets are UDP with 18 bytes of payload, in
-// eight flows from one CPU: first as fast as they can be sent, then the highest rate
-// at which no more than one in a thousand is lost. They are counted where they
-// arrive at the server's interface; a socket filter drops them behind it, since a
-// program that reads them would take a CPU from the path.
+// eight flows from all CPUs: first as fast as they can be sent, then the highest
+// rate at which no more than one in a thousand is lost. They are counted where they
+// come to the router's interface and dropped right behind it, so that the hosts
+// beyond cost no CPU.
 //
-// With two CPUs, sender and path share one: what happens in the kernel between VM
-// and server happens in the sender's system call, up to the first queue. So a path
-// without a queue (plain forwarding, the fast path) slows the sender down and loses
-// nothing, and one with a queue (a TUN device that user space reads) loses what the
-// second CPU can't take.
+// Sender and path share the CPUs: what happens in the kernel between VM and router
+// happens in the sender's system call, up to the first queue. So a path without a
+// queue (plain forwarding, the fast path) slows the senders down and loses nothing;
+// its rate includes what sending costs. One with a queue (a TUN device that user
+// space reads) loses what its readers don't get the CPU time for.
 package kernelpath

@@ -15,8 +15,8 @@ import (
 
 // Options of a run.
 type Options struct {
-	Rounds  int           // how often each path is measured; 0 means 3
-	Seconds int           // of each TCP transfer; 0 means 2
+	Rounds  int           // how often each path is measured; 0 means 4
+	Seconds int           // of each TCP transfer; 0 means 1
 	Bytes   int64         // of each TCP transfer, in place of Seconds; 0 means by time
 	Flood   time.Duration // of small packets as fast as possible, and twice each step of the search; 0 means 500 ms
 	Senders int           // CPUs that small packets are sent from; 0 means all, at most 8
@@ -35,7 +35,7 @@ func (o *Options) setDefaults() error {
 		v    *int
 		def  int
 		max  int
-	}{{"rounds", &o.Rounds, 3, 1000}, {"seconds", &o.Seconds, 2, 3600}, {"steps", &o.Steps, 7, 30}, {"senders", &o.Senders, min(flows, runtime.NumCPU()), flows}} {
+	}{{"rounds", &o.Rounds, 4, 1000}, {"seconds", &o.Seconds, 1, 3600}, {"steps", &o.Steps, 7, 30}, {"senders", &o.Senders, min(flows, runtime.NumCPU()), flows}} {
 		if *c.v < 0 || *c.v > c.max {
 			return UsageError{fmt.Errorf("%s: %d: it is 1 to %d", c.name, *c.v, c.max)}
 		}

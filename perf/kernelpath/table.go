@@ -57,20 +57,21 @@ func (t *Table) row(key string) *Row {
 	return nil
 }
 
-// ratio is the median over the rounds of one path's figure divided by another's, and
-// false where there is none.
+// best is the highest of a row's figures, 0 if there are none.
+func (r *Row) best(c column) (v float64) {
+	for _, s := range r.Rounds {
+		v = max(v, c.of(s))
+	}
+	return v
+}
+
+// ratio is one path's best round divided by another's, and false where there is none.
 func (t *Table) ratio(c column, key, base string) (float64, bool) {
 	r, b := t.row(key), t.row(base)
-	if r == nil || b == nil || r.Missing != "" || b.Missing != "" {
+	if r == nil || b == nil || r.Missing != "" || b.Missing != "" || b.best(c) <= 0 {
 		return 0, false
 	}
-	var q []float64
-	for i := range min(len(r.Rounds), len(b.Rounds)) {
-		if v := c.of(b.Rounds[i]); v > 0 {
-			q = append(q, c.of(r.Rounds[i])/v)
-		}
-	}
-	return bench.Median(q), len(q) > 0
+	return r.best(c) / b.best(c), true
 }
 
 // Print writes the table for people.
@@ -80,7 +81,7 @@ func (t *Table) Print(out io.Writer) error {
 		loads[i] = fmt.Sprintf("%.1f", l)
 	}
 	fmt.Fprintf(out, "Linux %s, %d CPUs, load %s. Figures are min/median/max of the rounds,\n", t.Kernel, t.CPUs, strings.Join(loads, " "))
-	fmt.Fprintf(out, "ratios medians of the rounds' ratios. TCP: one stream, Gbit/s. UDP: %d bytes of payload, Mpps.\n\n", payload)
+	fmt.Fprintf(out, "ratios those of the best rounds. TCP: one stream, Gbit/s. UDP: %d bytes of payload, Mpps.\n\n", payload)
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "\tTCP forward\tto plain\tTCP reverse\tto plain\tUDP flood\tloss\tto plain\tto TAYGA\tUDP no loss\tto plain\tto TAYGA")
 	for i := range t.Rows {

@@ -29,7 +29,9 @@ var (
 func explain(what string, err error) error {
 	var ve *ebpf.VerifierError
 	switch {
-	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) && !errors.As(err, &ve):
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !errors.As(err, &ve),
+		// Without it, the verifier knows no kernel pointers.
+		errors.As(err, &ve) && !capable(unix.CAP_PERFMON):
 		return fmt.Errorf("%s: %w: give the process CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: %w", what, ErrPermission, err)
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, btf.ErrNotFound):
 		return fmt.Errorf("%s: %w: Linux 6.2 or newer with CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_ACT and CONFIG_DEBUG_INFO_BTF is needed: %w", what, ErrUnsupported, err)
@@ -38,4 +40,16 @@ func explain(what string, err error) error {
 		return fmt.Errorf("%s: %w: this kernel refuses the program: %s", what, ErrUnsupported, strings.TrimSpace(ve.Error()))
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// capable tells whether the calling thread has a capability, or CAP_SYS_ADMIN, which
+// contains those about BPF.
+func capable(bit int) bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return false
+	}
+	have := uint64(data[1].Effective)<<32 | uint64(data[0].Effective)
+	return have>>bit&1 == 1 || have>>unix.CAP_SYS_ADMIN&1 == 1
 }

@@ -280,26 +280,40 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestWithoutCapabilities loads on a thread that has none.
-func TestWithoutCapabilities(t *testing.T) {
+// TestCapabilities loads on a thread that has some only.
+func TestCapabilities(t *testing.T) {
 	labtest.Need(t)
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine
-		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-		var none [2]unix.CapUserData
-		if err := unix.Capset(&hdr, &none[0]); err != nil {
+	for _, c := range []struct {
+		name string
+		caps []uint
+		want error
+	}{
+		{"none", nil, ErrPermission},
+		{"without CAP_PERFMON", []uint{unix.CAP_BPF, unix.CAP_NET_ADMIN}, ErrPermission},
+		{"those of the error's text", []uint{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON}, nil},
+	} {
+		result := make(chan error)
+		go func() {
+			runtime.LockOSThread() // the thread ends with the goroutine
+			hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			var data [2]unix.CapUserData
+			for _, bit := range c.caps {
+				data[bit/32].Effective |= 1 << (bit % 32)
+				data[bit/32].Permitted |= 1 << (bit % 32)
+			}
+			if err := unix.Capset(&hdr, &data[0]); err != nil {
+				result <- err
+				return
+			}
+			p, err := Load(Config{})
+			if err == nil {
+				p.Close()
+			}
 			result <- err
-			return
+		}()
+		if err := <-result; !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
-		p, err := Load(Config{})
-		if err == nil {
-			p.Close()
-		}
-		result <- err
-	}()
-	if err := <-result; !errors.Is(err, ErrPermission) {
-		t.Errorf("%v, want ErrPermission", err)
 	}
 }
 
