@@ -281,9 +281,8 @@ func (s *Server) login(w *wire, deadline time.Time) (*loggedIn, Login) {
 	if err != nil {
 		return nil, whyNot(err, deadline)
 	}
-	if err := w.SetDeadline(time.Time{}); err != nil {
-		return nil, LoginGone
-	}
+	// It fails for a client that has gone again, which shows soon enough.
+	_ = w.SetDeadline(time.Time{})
 	w.gcm.Store(slices.Equal(ciphers, gcmCiphers))
 	w.stall.Store(int64(s.config().Timeouts.Stall))
 	w.catchUp.Store(int64(s.config().catchUp))

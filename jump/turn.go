@@ -31,6 +31,7 @@ type turn struct {
 	mu   sync.Mutex
 	held bool
 	over bool
+	done chan struct{} // closed when it is over
 }
 
 // take waits for a place, unless it is held or not needed any more: a read that
@@ -79,6 +80,7 @@ func (t *turn) end() {
 	t.over = true
 	t.mu.Unlock()
 	t.give()
+	close(t.done)
 }
 
 // Key exchanges that one connection may ask for: some at once, then one a second,
@@ -103,21 +105,29 @@ func (w *wire) exchange() bool {
 
 // begin starts the time in which a client is to log in.
 func (w *wire) begin(ctx context.Context, slots chan struct{}) *turn {
-	t := &turn{slots: slots, ctx: ctx}
+	t := &turn{slots: slots, ctx: ctx, done: make(chan struct{})}
 	w.turn.Store(t)
 	return t
 }
 
 // loginRead reads for a client that has not logged in.
 func (w *wire) loginRead(t *turn, p []byte) (int, error) {
-	bound := uint64(exchangeMax)
-	if w.exchanges.Load() > 0 {
-		bound = loginMax
-	}
-	if w.read.Load() >= bound {
+	read := w.read.Load()
+	if read >= exchangeMax && w.exchanges.Load() == 0 {
 		return 0, errLong
 	}
 	t.give()
+	if read >= loginMax {
+		// It may have been let in a moment ago.
+		select {
+		case <-t.done:
+		case <-t.ctx.Done():
+		}
+		if w.turn.Load() != nil {
+			return 0, errLong
+		}
+		return w.Read(p)
+	}
 	n, err := w.receive(p)
 	if n > 0 && err == nil {
 		err = t.take()
