@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -129,9 +128,7 @@ func (f *explainFlags) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	if f.output == "json" {
-		e := json.NewEncoder(c.OutOrStdout())
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return printJSON(c.OutOrStdout(), r)
 	}
 	out, isFile := c.OutOrStdout().(*os.File)
 	return r.Print(c.OutOrStdout(), isFile && logging.Colors(out))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -257,9 +256,7 @@ func (f *hostsFlags) say(c *cobra.Command, r *hosts.Report, failed error) error 
 		if failed != nil {
 			r.Error = failed.Error()
 		}
-		e := json.NewEncoder(c.OutOrStdout())
-		e.SetIndent("", "  ")
-		return errors.Join(e.Encode(r), failed)
+		return errors.Join(printJSON(c.OutOrStdout(), r), failed)
 	}
 	if !f.remove {
 		r.Explain(c.ErrOrStderr())
@@ -281,9 +278,7 @@ func (f *hostsFlags) say(c *cobra.Command, r *hosts.Report, failed error) error 
 
 func listPresets(out io.Writer, asJSON bool) error {
 	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(hosts.Presets)
+		return printJSON(out, hosts.Presets)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, p := range hosts.Presets {

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -56,19 +56,22 @@ The exit status is 0 also where an aim was missed.`,
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 		defer stop()
 		t, err := kernelpath.Run(ctx, o)
-		var usage kernelpath.UsageError
-		if errors.As(err, &usage) {
-			return usageError{usage}
-		}
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			e := json.NewEncoder(c.OutOrStdout())
-			e.SetIndent("", "  ")
-			return e.Encode(t)
-		}
-		return t.Print(c.OutOrStdout())
+		return showMeasured[kernelpath.UsageError](c, &t, err, asJSON)
 	}
 	return c
+}
+
+// showMeasured ends a measurement: its table as people or programs read it, or what
+// was wrong, of which a Usage is the user's.
+func showMeasured[Usage error](c *cobra.Command, t interface{ Print(io.Writer) error }, err error, asJSON bool) error {
+	var usage Usage
+	switch {
+	case errors.As(err, &usage):
+		return usageError{usage}
+	case err != nil:
+		return err
+	case !asJSON:
+		return t.Print(c.OutOrStdout())
+	}
+	return printJSON(c.OutOrStdout(), t)
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os/signal"
 	"strings"
@@ -57,19 +55,7 @@ The exit status is 0 also where an aim was missed.`,
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		defer stop()
 		t, err := webproxy.Run(ctx, o)
-		var usage webproxy.UsageError
-		if errors.As(err, &usage) {
-			return usageError{usage}
-		}
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			e := json.NewEncoder(c.OutOrStdout())
-			e.SetIndent("", "  ")
-			return e.Encode(t)
-		}
-		return t.Print(c.OutOrStdout())
+		return showMeasured[webproxy.UsageError](c, &t, err, asJSON)
 	}
 	return c
 }

@@ -82,13 +82,7 @@ func (t *Table) ratio(m *measure, base string) (float64, bool) {
 	if r == nil || b == nil {
 		return 0, false
 	}
-	var q []float64
-	for i := range min(len(r.Rounds), len(b.Rounds)) {
-		if v := m.of(&b.Rounds[i]); v > 0 {
-			q = append(q, m.of(&r.Rounds[i])/v)
-		}
-	}
-	return bench.Median(q), len(q) > 0
+	return bench.MedianRatio(r.column(m), b.column(m))
 }
 
 // memoryRatio is the same for an idle connection.
@@ -206,9 +200,13 @@ func (t *Table) remarks(out io.Writer) {
 
 // spread is what a row's rounds have for a line.
 func (r *Row) spread(m *measure) string {
-	var v []float64
+	return bench.Spread(r.column(m), m.digits)
+}
+
+// column is a row's figures for a line, one of each round.
+func (r *Row) column(m *measure) (v []float64) {
 	for i := range r.Rounds {
 		v = append(v, m.of(&r.Rounds[i]))
 	}
-	return bench.Spread(v, m.digits)
+	return v
 }

@@ -14,6 +14,18 @@ func Median(v []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
+// MedianRatio is the median over the rounds of one column divided by another, and
+// false where there is none. Rounds in which the other has nothing don't count.
+func MedianRatio(v, base []float64) (float64, bool) {
+	var q []float64
+	for i := range min(len(v), len(base)) {
+		if base[i] > 0 {
+			q = append(q, v[i]/base[i])
+		}
+	}
+	return Median(q), len(q) > 0
+}
+
 // Spread is min/median/max, or the only value, or "-".
 func Spread(v []float64, digits int) string {
 	switch len(v) {

@@ -13,6 +13,24 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestMedianRatio(t *testing.T) {
+	for _, tt := range []struct {
+		v, base []float64
+		want    float64
+		ok      bool
+	}{
+		{nil, nil, 0, false},
+		{[]float64{6}, []float64{3}, 2, true},
+		{[]float64{6, 1, 8}, []float64{3, 0, 2}, 3, true}, // a round without a figure
+		{[]float64{6, 9}, []float64{3}, 2, true},          // a round that the other did not have
+		{[]float64{6}, []float64{0}, 0, false},
+	} {
+		if got, ok := MedianRatio(tt.v, tt.base); got != tt.want || ok != tt.ok {
+			t.Errorf("median of %v to %v is %v, %v; want %v, %v", tt.v, tt.base, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
 func TestSpread(t *testing.T) {
 	for _, tt := range []struct {
 		v    []float64
