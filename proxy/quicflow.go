@@ -161,7 +161,7 @@ func (l *quicLoop) newcomer(i int, p path, b []byte, ecn byte, h sniff.LongHeade
 	case bad:
 		l.quic.server.counts.refused[QUIC][reason].Add(1)
 		if !reason.Stray() {
-			l.refuse(i, p, h, reason.Alert())
+			l.refuse(i, p, h, reason.Alert().TransportError())
 		}
 		return
 	}
@@ -245,7 +245,7 @@ func (l *quicLoop) more(f *flow, b []byte) {
 		l.follow(f, hello.Host)
 	case bad && !reason.Stray():
 		l.quic.server.counts.refused[QUIC][reason].Add(1)
-		l.refuse(f.listener, f.path, f.head, reason.Alert())
+		l.refuse(f.listener, f.path, f.head, reason.Alert().TransportError())
 		l.end(f, BadRequest, reason.Label())
 	default: // also 0-RTT, which no hello is in
 		l.keep(f, b)
@@ -257,7 +257,7 @@ func (l *quicLoop) follow(f *flow, host string) {
 	d := l.quic.server.follow(host)
 	f.host, f.project, f.route, f.backends = host, d.project, d.route, d.backends
 	if d.result != Served {
-		l.refuse(f.listener, f.path, f.head, d.alert())
+		l.refuse(f.listener, f.path, f.head, d.alert().TransportError())
 		l.end(f, d.result, d.why)
 		return
 	}
@@ -294,7 +294,7 @@ func (l *quicLoop) dial(f *flow) {
 		}
 		return
 	}
-	l.refuse(f.listener, f.path, f.head, sniff.InternalError)
+	l.refuse(f.listener, f.path, f.head, sniff.InternalError.TransportError())
 	l.end(f, Unreachable, "connect_failed")
 }
 
@@ -419,8 +419,8 @@ func (l *quicLoop) leavePath(f *flow, p path) {
 
 // refuse closes a connection that has not begun, so that the client need not
 // wait.
-func (l *quicLoop) refuse(i int, p path, h sniff.LongHeader, a sniff.Alert) {
-	if b, err := sniff.Refuse(h, a); err == nil {
+func (l *quicLoop) refuse(i int, p path, h sniff.LongHeader, code sniff.TransportError) {
+	if b, err := sniff.Refuse(h, code); err == nil {
 		l.quic.counts.refused.Add(1)
 		l.answer(i, p, b)
 	}
