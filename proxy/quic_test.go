@@ -257,10 +257,17 @@ func helloOf(t *testing.T, host string) [][]byte {
 		t.Fatal(err)
 	}
 	defer sink.Close()
+	source, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	tr := &quic.Transport{Conn: source, ConnectionIDLength: 4}
+	defer tr.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
-		_, _ = quic.DialAddr(ctx, sink.LocalAddr().String(), &cryptotls.Config{ServerName: host, NextProtos: []string{"h3"}}, nil)
+		_, _ = tr.Dial(ctx, sink.LocalAddr(), &cryptotls.Config{ServerName: host, NextProtos: []string{"h3"}}, nil)
 	}()
 	var list [][]byte
 	_ = sink.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -418,13 +425,13 @@ func TestQUICNewAddress(t *testing.T) {
 
 	// The kernel's view of a NAT that has forgotten: the same bytes from a new port.
 	q := w.quic()
-	q.moved.mu.RLock()
+	q.known.mu.RLock()
 	var id string
-	for k := range q.moved.flows {
+	for k := range q.known.flows {
 		id = k
 	}
-	f := q.moved.flows[id]
-	q.moved.mu.RUnlock()
+	f := q.known.flows[id]
+	q.known.mu.RUnlock()
 	if f == nil {
 		t.Fatal("the backend's connection id is not known")
 	}
