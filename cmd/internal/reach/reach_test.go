@@ -124,6 +124,7 @@ func TestOwnAddress(t *testing.T) {
 		}
 		return nil
 	}))
+	var k kernel
 	for a, want := range map[string]bool{
 		"2001:db8:64::1":     true,
 		"2001:db8:64::":      true, // the routers' anycast address (RFC 4291 section 2.6.1)
@@ -138,7 +139,7 @@ func TestOwnAddress(t *testing.T) {
 		// The kernel adds the routes to its own addresses a moment later.
 		got := !want
 		for deadline := time.Now().Add(10 * time.Second); got != want && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-			must(t, h.Do(func() error { got = ownAddress(netip.MustParseAddr(a)); return nil }))
+			must(t, h.Do(func() error { got = k.own(netip.MustParseAddr(a)); return nil }))
 		}
 		if got != want {
 			t.Errorf("%s: %v, want %v", a, got, want)
@@ -175,4 +176,31 @@ func FuzzRule(f *testing.F) {
 			t.Errorf("%v is allowed", a)
 		}
 	})
+}
+
+// The proxy asks at each connection.
+func TestOwnAddressAllocatesNothing(t *testing.T) {
+	var k kernel
+	a := netip.MustParseAddr("::1")
+	if n := testing.AllocsPerRun(100, func() {
+		if !k.own(a) {
+			t.Error("::1 is somebody else's")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// What is wrong with the socket is over with the next one.
+func TestOwnAddressAfterFailure(t *testing.T) {
+	var k kernel
+	a := netip.MustParseAddr("::1")
+	k.own(a)
+	k.file.Close()
+	if !k.own(a) {
+		t.Error("::1 is somebody else's")
+	}
+	if kind, err := k.ask(a); err != nil || kind != unix.RTN_LOCAL {
+		t.Errorf("route of type %d, %v", kind, err)
+	}
 }
