@@ -26,13 +26,13 @@ func (l *loop) accept(x *listener, most int) {
 	// one, twice as many are asked for. So the call that finds nothing is rare.
 	x.burst = min(max(1, 2*x.burst), most)
 	for n := range x.burst {
-		fd, sa, err := syscall.Accept4(x.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, from, err := l.acceptOne(x.fd)
 		switch err {
 		case nil:
 		case unix.EAGAIN:
 			x.burst = n / 2
 			return
-		case unix.EINTR, unix.ECONNABORTED:
+		case unix.ECONNABORTED:
 			continue
 		default:
 			// Out of file descriptors or memory: let others go first.
@@ -41,10 +41,9 @@ func (l *loop) accept(x *listener, most int) {
 			return
 		}
 		l.stats.accepted.Add(1)
-		from := addrPort(sa)
 		if !l.judge.Accept(from) {
 			l.stats.ends[Unwelcome].Add(1)
-			unix.Close(fd)
+			closeFD(fd)
 			continue
 		}
 		l.begin(fd, from, x)
@@ -54,7 +53,7 @@ func (l *loop) accept(x *listener, most int) {
 func (l *loop) pauseAll() {
 	for _, x := range l.listeners {
 		if !x.paused {
-			_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, x.fd, nil)
+			_ = l.control(unix.EPOLL_CTL_DEL, x.fd, unix.EpollEvent{})
 		}
 		x.paused, x.until = true, l.now+int64(acceptPause)
 	}
@@ -124,12 +123,10 @@ func (l *loop) blocked(c *Conn, s *side) {
 		s.watched |= unix.EPOLLOUT
 		// It looks whether it could be written by now, too. There is no memory
 		// to be had for it, and so nothing to fail.
-		_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, s.fd, &unix.EpollEvent{Events: s.watched, Fd: about, Pad: int32(c.ID)})
+		_ = l.control(unix.EPOLL_CTL_MOD, s.fd, unix.EpollEvent{Events: s.watched, Fd: about, Pad: int32(c.ID)})
 	}
 }
 
-// The standard library's Accept4 and Getsockname: those of x/sys ask the kernel
-// for each socket's protocol.
 func addrPort(sa syscall.Sockaddr) netip.AddrPort {
 	switch a := sa.(type) {
 	case *syscall.SockaddrInet4:

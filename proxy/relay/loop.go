@@ -11,20 +11,22 @@ import (
 
 // loop owns connections. All its methods but do run on its own goroutine.
 type loop struct {
-	config Config
-	judge  Judge
-	index  uint64          // among the loops
-	count  uint64          // of the loops
-	fd     int             // epoll
-	park   *os.File        // an epoll for this one, which the runtime waits for
-	raw    syscall.RawConn // of park
-	look   func(uintptr) bool
-	events [256]unix.EpollEvent
-	told   int   // how many of events have come
-	armed  int64 // when epoll's deadline is, in the loop's clock; 0: none
-	wake   int   // eventfd
-	buffer []byte
-	pipes  pipes
+	config  Config
+	options []option // of connections
+	judge   Judge
+	index   uint64          // among the loops
+	count   uint64          // of the loops
+	fd      int             // epoll
+	park    *os.File        // an epoll for this one, which the runtime waits for
+	raw     syscall.RawConn // of park
+	look    func(uintptr) bool
+	events  [256]unix.EpollEvent
+	told    int   // how many of events have come
+	armed   int64 // when epoll's deadline is, in the loop's clock; 0: none
+	wake    int   // eventfd
+	buffer  []byte
+	scratch
+	pipes pipes
 
 	now   int64 // ns, read once per round
 	conns []*Conn
@@ -76,12 +78,12 @@ func newLoop(c *Config, j Judge, index, count int) (*loop, error) {
 }
 
 func (l *loop) configure(c Config) {
-	l.config = c
+	l.config, l.options = c, c.options()
 	l.hello.delay, l.connect.delay, l.idle.delay = int64(c.HelloTimeout), int64(c.ConnectTimeout), idleDelay(c.IdleTimeout)
 }
 
 func (l *loop) watch(fd int, events uint32, about int32, number uint64) error {
-	err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: about, Pad: int32(number)})
+	err := l.control(unix.EPOLL_CTL_ADD, fd, unix.EpollEvent{Events: events, Fd: about, Pad: int32(number)})
 	if err != nil {
 		return fmt.Errorf("epoll: add a descriptor: %w", err)
 	}

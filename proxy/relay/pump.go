@@ -52,8 +52,7 @@ func (l *loop) pump(c *Conn, from, to *side, count *uint64) bool {
 		case from.eof:
 			if !to.shut {
 				to.shut = true
-				// It may have gone meanwhile, which a read will tell.
-				_ = unix.Shutdown(to.fd, unix.SHUT_WR)
+				shut(to.fd)
 			}
 			return true
 		case !from.readable || to.shut:
@@ -197,7 +196,7 @@ func (l *loop) end(c *Conn, why End) {
 	}
 	for _, s := range [...]*side{&c.client, &c.backend} {
 		if s.fd >= 0 {
-			unix.Close(s.fd)
+			closeFD(s.fd)
 			s.fd = -1
 		}
 		if s.pipe != nil {
