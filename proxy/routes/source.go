@@ -111,6 +111,7 @@ func (f *File) Watch(ctx context.Context) {
 	defer tick.Stop()
 	soon := time.NewTimer(0) // what has changed since OpenFile
 	defer soon.Stop()
+	armed := true
 	touched := false // the file itself; its looks may be the same after
 	for {
 		select {
@@ -121,19 +122,24 @@ func (f *File) Watch(ctx context.Context) {
 				events = nil
 				continue
 			}
-			touched = touched || filepath.Base(e.Name) == filepath.Base(f.path)
-			soon.Reset(settle)
+			// What happens to another file may concern this one, which may be a link,
+			// but must not put off the look at it: a log beside it is never at rest.
+			if own := filepath.Base(e.Name) == filepath.Base(f.path); own || !armed {
+				touched = touched || own
+				soon.Reset(settle)
+				armed = true
+			}
 		case _, ok := <-errs:
 			if !ok {
 				errs = nil
 			}
-			touched = true
+			touched, armed = true, true
 			soon.Reset(settle)
 		case <-tick.C:
 			f.look(false)
 		case <-soon.C:
 			if f.look(touched) {
-				touched = false
+				touched, armed = false, false
 			} else {
 				soon.Reset(settle)
 			}

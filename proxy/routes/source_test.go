@@ -100,6 +100,37 @@ func TestFileReplaced(t *testing.T) {
 }
 
 // Kubernetes mounts a file as routes.toml -> ..data/routes.toml, and swaps ..data.
+// A directory in which another file is written all the time, such as a log.
+func TestFileInBusyDirectory(t *testing.T) {
+	w := newWatched(t, route("a.example"))
+	end := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(5 * time.Millisecond):
+				if err := os.WriteFile(filepath.Join(w.dir, "log"), []byte("line\n"), 0o644); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	defer func() { close(end); busy.Wait() }()
+	// By looks every two seconds alone, this would take eight.
+	began := time.Now()
+	for i := range 5 {
+		host := fmt.Sprintf("b%d.example", i)
+		w.replace(route(host))
+		w.wait(host, func() bool { return w.has(host) })
+	}
+	if took := time.Since(began); took > 3*poll {
+		t.Errorf("five changes took %v", took)
+	}
+}
+
 func TestFileBehindLinks(t *testing.T) {
 	w := &watched{t: t, dir: t.TempDir(), table: &Table{}}
 	version := func(n int, doc string) {
