@@ -121,9 +121,14 @@ func (t *tls) Closed(c *relay.Conn) {
 			t.server.limiter.part(v.route.Host, v.route.Project)
 		}
 	}
-	if c.End == relay.Refused {
+	switch {
+	case c.End == relay.Refused:
 		r.Result, r.Why = v.result, v.why
-	} else {
+	case c.End == relay.Finished:
+		r.Result, r.Why = Served, ""
+	case c.Late:
+		r.Result = Served
+	default:
 		r.Result = endResults[c.End]
 	}
 	t.server.record(r)

@@ -77,6 +77,10 @@ type Conn struct {
 	Up      uint64         // bytes from the client to the backend
 	Down    uint64         // bytes from the backend to the client
 	End     End
+	// Late: a side broke when the other had said its end and all of that had been
+	// passed on. Programs that have what they wanted close like this, with
+	// something unread.
+	Late bool
 
 	to       netip.AddrPort
 	listener *listener
@@ -120,6 +124,7 @@ type side struct {
 	eof      bool   // all has been read
 	shut     bool   // no more is written to it
 	broken   bool   // a write failed: what has come is still read, then that is it
+	complete bool   // it is broken, but its end had come before
 
 	// What waits to be written to it: one of the two, at most.
 	out  []byte
@@ -129,6 +134,10 @@ type side struct {
 }
 
 func (s *side) pending() bool { return len(s.out) > 0 || s.pipe != nil && s.pipe.n > 0 }
+
+// saidAll tells whether a side has said its end, and all before it has been read. The
+// end that is read after a break is not its own.
+func (s *side) saidAll() bool { return s.eof && (s.complete || !s.broken) }
 
 // Since is how long ago bytes moved last, for the function given to Loops.Each.
 func (c *Conn) Since() time.Duration { return time.Duration(nanotime() - c.moved) }

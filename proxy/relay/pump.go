@@ -43,6 +43,11 @@ func (l *loop) pump(c *Conn, from, to *side, count *uint64) bool {
 			return c.stage != gone
 		}
 		switch {
+		case from == &c.backend && from.broken && from.saidAll() && !to.broken:
+			// All that it had to say has been passed on. Servers close like that
+			// which read nothing behind their answer, not even a close_notify.
+			l.end(c, Finished)
+			return false
 		case from.broken && (from.eof || to.broken):
 			l.end(c, resetBy(c, from))
 			return false
@@ -84,8 +89,10 @@ func (l *loop) pump(c *Conn, from, to *side, count *uint64) bool {
 
 func resetBy(c *Conn, s *side) End {
 	if s == &c.client {
+		c.Late = c.backend.saidAll() && !s.pending()
 		return ClientReset
 	}
+	c.Late = c.client.saidAll() && !s.pending()
 	return BackendReset
 }
 
@@ -127,7 +134,7 @@ func (l *loop) receive(c *Conn, from, to *side) (int, error) {
 func (l *loop) send(c *Conn, to *side, b []byte) int {
 	n, err := send(to.fd, b)
 	if err != nil && err != unix.EAGAIN {
-		to.fail()
+		to.fail(err)
 		return len(b)
 	}
 	if n < len(b) {
@@ -136,7 +143,12 @@ func (l *loop) send(c *Conn, to *side, b []byte) int {
 	return n
 }
 
-func (s *side) fail() { s.broken, s.shut, s.readable, s.hasty = true, true, true, true }
+// fail notes that a side takes no more. A reset behind its end is told as EPIPE, one
+// without as ECONNRESET (tcp_reset in net/ipv4/tcp_input.c).
+func (s *side) fail(err error) {
+	s.complete = s.complete || !s.broken && (s.eof || err == unix.EPIPE)
+	s.broken, s.shut, s.readable, s.hasty = true, true, true, true
+}
 
 // flush writes what waits for a side. It tells whether nothing does any more.
 func (l *loop) flush(c *Conn, to *side) bool {
@@ -160,7 +172,7 @@ func (l *loop) flush(c *Conn, to *side) bool {
 		case err != nil || n == 0:
 			l.pipes.put(p)
 			to.pipe, p = nil, nil
-			to.fail()
+			to.fail(err)
 		default:
 			p.n -= n
 		}
