@@ -17,7 +17,8 @@ VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 # What a Debian machine needs to build, test and run the demo, besides Go. With
 # systemd, openssh-server, unbound and nginx start a service each, which the tests don't need.
 DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl openssl nginx unbound \
-                    openssh-client openssh-server putty-tools dropbear-bin python3-paramiko rsync ssh-audit
+                    openssh-client openssh-server putty-tools dropbear-bin python3-paramiko rsync ssh-audit \
+                    apache2-bin chromium pebble dehydrated
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
