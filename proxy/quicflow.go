@@ -32,7 +32,8 @@ type flow struct {
 	head    sniff.LongHeader
 	ids     [][]byte // that the backend has chosen in the clear
 	length  int      // of its last one; -1: none yet
-	current []byte   // that the client's short headers have, or had last
+	noted   []byte   // that the client has been heard with besides, see note
+	current []byte   // one of these, which the last short header had
 
 	host, project string
 	owner         string        // see ownerOf; "": not known yet
@@ -209,6 +210,7 @@ func (l *quicLoop) end(f *flow, result Result, why string) {
 		l.leavePath(f, f.old)
 	}
 	f.leaveGuest()
+	l.quic.known.remove(f.noted, f)
 	for _, id := range f.ids {
 		l.quic.known.remove(id, f)
 	}

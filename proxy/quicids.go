@@ -2,11 +2,12 @@ package proxy
 
 import "sync"
 
-// ids finds flows by the connection ids that backends have chosen, for clients
-// whose address has changed (RFC 9000 section 9). Only what comes from an unknown
-// address, or with an unknown id, is looked up here. A client that moves on
-// purpose takes a connection id that only it and the backend know (section 9.5);
-// it stays where it was, for its probes get no answer.
+// ids finds flows by connection ids, for clients whose address has changed under
+// them (RFC 9000 section 9.3): by those that backends have chosen in the clear, and
+// the last one that each client was heard with. Only what comes from an unknown
+// address, or with an id that its flow was not heard with, is looked up here. A
+// client that moves on purpose takes a connection id that only it and the backend
+// know (section 9.5); it stays where it was, for its probes get no answer.
 type ids struct {
 	mu      sync.RWMutex
 	flows   map[string]*flow

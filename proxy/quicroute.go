@@ -139,7 +139,7 @@ func (l *quicLoop) guess(p path, b []byte, ecn byte) bool {
 	}
 	if n == 1 {
 		if b[0]&0x80 == 0 {
-			only.note(b)
+			l.note(only, b)
 		}
 		l.forward(only, p, b, len(b), ecn)
 		return true
@@ -180,9 +180,13 @@ func (l *quicLoop) ofShort(here []*flow, b []byte) *flow {
 		if len(f.current) > 0 && bytes.HasPrefix(b[1:], f.current) {
 			return f
 		}
+		if len(f.noted) > 0 && bytes.HasPrefix(b[1:], f.noted) {
+			f.current = f.noted
+			return f
+		}
 		for _, id := range f.ids {
-			if len(id) > 0 && bytes.HasPrefix(b[1:], id) {
-				f.current = append(f.current[:0], id...)
+			if bytes.HasPrefix(b[1:], id) {
+				f.current = id
 				l.confirm(f)
 				return f
 			}
@@ -192,11 +196,15 @@ func (l *quicLoop) ofShort(here []*flow, b []byte) *flow {
 }
 
 // note remembers the connection id of a datagram that is the flow's for want of
-// others. It is as long as the backend's before.
-func (f *flow) note(b []byte) {
-	if f.length > 0 && len(b) > f.length {
-		f.current = append(f.current[:0], b[1:1+f.length]...)
+// others, in place of the last such one. It is as long as the backend's before.
+func (l *quicLoop) note(f *flow, b []byte) {
+	if f.length < 1 || len(b) <= f.length {
+		return
 	}
+	l.quic.known.remove(f.noted, f)
+	f.noted = bytes.Clone(b[1 : 1+f.length])
+	f.current = f.noted
+	l.quic.known.add(f.noted, f)
 }
 
 // turns are how often client and backend have to take turns after the backend's

@@ -157,13 +157,20 @@ func TestQUICUnknownID(t *testing.T) {
 		c.send(b)
 		a.expect(b)
 	}
-	// Another client's is in no flow, whatever it has of this one's.
+	// Another client's is in no flow, unless it has an id that was heard.
 	stranger := w.rawClient()
-	stranger.send(short(idX, "stranger"))
+	stranger.send(short("YYYYyyyy", "stranger"))
 	w.counted("the stranger is stray", 1, stray)
-	c.send(long([]byte(idX), []byte("another"), "none of the flow's ids"))
-	c.send(short(idX, "end"))
-	a.expect(short(idX, "end"))
+	c.send(long([]byte("QQQQqqqq"), []byte("another"), "none of the flow's ids"))
+	c.send(short("ZZZZzzzz", "the last one"))
+	a.expect(short("ZZZZzzzz", "the last one"))
+	stranger.send(short(idX, "the one before"))
+	w.counted("which is forgotten", 2, stray)
+	for _, id := range []string{"ZZZZzzzz", idA} {
+		moved := w.rawClient()
+		moved.send(short(id, "moved"))
+		a.expect(short(id, "moved"))
+	}
 }
 
 // Connections of one client's port to two projects: the second one is closed at
