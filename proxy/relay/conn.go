@@ -3,6 +3,8 @@ package relay
 import (
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // End is how a connection came to its end.
@@ -138,6 +140,16 @@ func (s *side) pending() bool { return len(s.out) > 0 || s.pipe != nil && s.pipe
 // saidAll tells whether a side has said its end, and all before it has been read. The
 // end that is read after a break is not its own.
 func (s *side) saidAll() bool { return s.eof && (s.complete || !s.broken) }
+
+// ends tells whether a side has said its end, or will with the next read.
+func (s *side) ends() bool {
+	if s.eof || s.broken {
+		return s.saidAll()
+	}
+	var b [1]byte
+	n, _, err := unix.Recvfrom(s.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n == 0 && err == nil
+}
 
 // Since is how long ago bytes moved last, for the function given to Loops.Each.
 func (c *Conn) Since() time.Duration { return time.Duration(nanotime() - c.moved) }

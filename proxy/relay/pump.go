@@ -89,10 +89,10 @@ func (l *loop) pump(c *Conn, from, to *side, count *uint64) bool {
 
 func resetBy(c *Conn, s *side) End {
 	if s == &c.client {
-		c.Late = c.backend.saidAll() && !s.pending()
+		c.Late = c.backend.ends() && !s.pending()
 		return ClientReset
 	}
-	c.Late = c.client.saidAll() && !s.pending()
+	c.Late = c.client.ends() && !s.pending()
 	return BackendReset
 }
 
