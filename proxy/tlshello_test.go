@@ -29,8 +29,8 @@ func serverName(names ...string) []byte {
 	return extension(0, field16(list))
 }
 
-// clientHello is one of TLS 1.2 (RFC 8446 section 4.1.2), in records of so many bytes.
-func clientHello(record int, extensions ...[]byte) string {
+// helloWith is one of TLS 1.2 (RFC 8446 section 4.1.2), in records of so many bytes.
+func helloWith(record int, extensions ...[]byte) string {
 	body := append([]byte{3, 3}, make([]byte, 32)...) // version, random
 	body = append(body, 0)                            // session id
 	body = append(body, field16([]byte{0x13, 1})...)
@@ -74,25 +74,25 @@ func TestTLSBadHellos(t *testing.T) {
 		result    Result
 		why       string
 	}{
-		{"unknown name", clientHello(1<<14, serverName("www.example.net")), unrecognizedName, UnknownHost, ""},
-		{"name below a wildcard's", clientHello(1<<14, serverName("a.b.example.com")), unrecognizedName, UnknownHost, ""},
-		{"no name", clientHello(1<<14, extension(10, []byte{0, 2, 0, 29})), unrecognizedName, NoName, ""},
-		{"no extensions", clientHello(1 << 14), unrecognizedName, NoName, ""},
-		{"empty name", clientHello(1<<14, serverName("")), decodeError, BadRequest, "malformed"},
-		{"253 bytes, which no route has", clientHello(1<<14, serverName(long)), unrecognizedName, UnknownHost, ""},
-		{"254 bytes", clientHello(1<<14, serverName("b"+long)), unrecognizedName, BadRequest, "bad_name"},
-		{"NUL", clientHello(1<<14, serverName("www.example.com\x00.example.net")), unrecognizedName, BadRequest, "bad_name"},
-		{"non-ASCII", clientHello(1<<14, serverName("b\u00fccher.example.com")), unrecognizedName, BadRequest, "bad_name"},
-		{"IPv4", clientHello(1<<14, serverName("192.0.2.1")), unrecognizedName, BadRequest, "address_name"},
-		{"IPv6", clientHello(1<<14, serverName("2001:db8::1")), unrecognizedName, BadRequest, "address_name"},
-		{"wildcard", clientHello(1<<14, serverName("*.example.com")), unrecognizedName, BadRequest, "bad_name"},
-		{"two host names", clientHello(1<<14, serverName("www.example.com", "a.example.com")), illegalParameter, BadRequest, "several_names"},
-		{"the same name twice", clientHello(1<<14, serverName("www.example.com", "www.example.com")), illegalParameter, BadRequest, "several_names"},
-		{"server_name twice", clientHello(1<<14, name, name), illegalParameter, BadRequest, "duplicate_extension"},
-		{"another extension twice", clientHello(1<<14, name, extension(23, nil), extension(23, nil)), illegalParameter, BadRequest, "duplicate_extension"},
-		{"extension longer than the hello", clientHello(1<<14, name, []byte{0, 23, 0, 9}), decodeError, BadRequest, "malformed"},
-		{"more than 64 KB", clientHello(1<<14, name, extension(21, make([]byte, 0xfff0-len(name)))), internalError, BadRequest, "too_long"},
-		{"64 KB in records of one byte", clientHello(1, name, extension(21, make([]byte, 60000))), internalError, BadRequest, "too_long"},
+		{"unknown name", helloWith(1<<14, serverName("www.example.net")), unrecognizedName, UnknownHost, ""},
+		{"name below a wildcard's", helloWith(1<<14, serverName("a.b.example.com")), unrecognizedName, UnknownHost, ""},
+		{"no name", helloWith(1<<14, extension(10, []byte{0, 2, 0, 29})), unrecognizedName, NoName, ""},
+		{"no extensions", helloWith(1 << 14), unrecognizedName, NoName, ""},
+		{"empty name", helloWith(1<<14, serverName("")), decodeError, BadRequest, "malformed"},
+		{"253 bytes, which no route has", helloWith(1<<14, serverName(long)), unrecognizedName, UnknownHost, ""},
+		{"254 bytes", helloWith(1<<14, serverName("b"+long)), unrecognizedName, BadRequest, "bad_name"},
+		{"NUL", helloWith(1<<14, serverName("www.example.com\x00.example.net")), unrecognizedName, BadRequest, "bad_name"},
+		{"non-ASCII", helloWith(1<<14, serverName("b\u00fccher.example.com")), unrecognizedName, BadRequest, "bad_name"},
+		{"IPv4", helloWith(1<<14, serverName("192.0.2.1")), unrecognizedName, BadRequest, "address_name"},
+		{"IPv6", helloWith(1<<14, serverName("2001:db8::1")), unrecognizedName, BadRequest, "address_name"},
+		{"wildcard", helloWith(1<<14, serverName("*.example.com")), unrecognizedName, BadRequest, "bad_name"},
+		{"two host names", helloWith(1<<14, serverName("www.example.com", "a.example.com")), illegalParameter, BadRequest, "several_names"},
+		{"the same name twice", helloWith(1<<14, serverName("www.example.com", "www.example.com")), illegalParameter, BadRequest, "several_names"},
+		{"server_name twice", helloWith(1<<14, name, name), illegalParameter, BadRequest, "duplicate_extension"},
+		{"another extension twice", helloWith(1<<14, name, extension(23, nil), extension(23, nil)), illegalParameter, BadRequest, "duplicate_extension"},
+		{"extension longer than the hello", helloWith(1<<14, name, []byte{0, 23, 0, 9}), decodeError, BadRequest, "malformed"},
+		{"more than 64 KB", helloWith(1<<14, name, extension(21, make([]byte, 0xfff0-len(name)))), internalError, BadRequest, "too_long"},
+		{"64 KB in records of one byte", helloWith(1, name, extension(21, make([]byte, 60000))), internalError, BadRequest, "too_long"},
 		{"empty record", "\x16\x03\x01\x00\x00", unexpectedMessage, BadRequest, "record_empty"},
 		{"record of 2^14 + 1 bytes", "\x16\x03\x01\x40\x01", recordOverflow, BadRequest, "record_overflow"},
 		{"major version 2", "\x16\x02\x00\x00\x05", protocolVersion, BadRequest, "record_version"},
