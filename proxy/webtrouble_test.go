@@ -192,7 +192,7 @@ func TestWebLimits(t *testing.T) {
 		t.Errorf("second to the host: %d %s", s, b)
 	}
 	w.expect(TooMany, "a.example")
-	if got := w.raw(""); got != tooMany {
+	if got := w.raw("GET / HTTP/1.1\r\n"); got != tooMany {
 		t.Errorf("third of the client: %q", got)
 	}
 	w.expect(TooMany, "")

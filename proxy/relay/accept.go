@@ -43,7 +43,7 @@ func (l *loop) accept(x *listener, most int) {
 		l.stats.accepted.Add(1)
 		if !l.judge.Accept(from) {
 			l.stats.ends[Unwelcome].Add(1)
-			closeFD(fd)
+			l.turnAway(fd)
 			continue
 		}
 		l.begin(fd, from, x)
@@ -70,7 +70,21 @@ func (l *loop) resume(i int) {
 
 // begin takes a client in.
 func (l *loop) begin(fd int, from netip.AddrPort, x *listener) {
-	c := &Conn{ID: l.next*l.count + l.index, From: from, Start: time.Now(), listener: x, moved: l.now}
+	c := l.newConn(fd, from)
+	c.listener = x
+	l.hello.start(c, l.now)
+	// The hello is mostly there already (TCP_DEFER_ACCEPT). Read before epoll
+	// knows of the socket, it makes no event.
+	c.client.readable = true
+	l.sniff(c)
+	if c.stage != gone && !l.add(c, &c.client, clientEvents) {
+		l.end(c, Unwelcome)
+	}
+}
+
+// newConn gives a connection its place.
+func (l *loop) newConn(fd int, from netip.AddrPort) *Conn {
+	c := &Conn{ID: l.next*l.count + l.index, From: from, Start: time.Now(), moved: l.now}
 	l.next++
 	c.client.fd, c.client.writable, c.backend.fd = fd, true, -1
 	if n := len(l.free); n > 0 {
@@ -82,14 +96,7 @@ func (l *loop) begin(fd int, from netip.AddrPort, x *listener) {
 		l.conns = append(l.conns, c)
 	}
 	l.stats.open.Add(1)
-	l.hello.start(c, l.now)
-	// The hello is mostly there already (TCP_DEFER_ACCEPT). Read before epoll
-	// knows of the socket, it makes no event.
-	c.client.readable = true
-	l.sniff(c)
-	if c.stage != gone && !l.add(c, &c.client, clientEvents) {
-		l.end(c, Unwelcome)
-	}
+	return c
 }
 
 // add puts a side's socket into epoll.
@@ -141,7 +148,7 @@ func addrPort(sa syscall.Sockaddr) netip.AddrPort {
 // most once, and only if the listener has none of its own.
 func (c *Conn) Local() netip.AddrPort {
 	switch {
-	case c.to.IsValid() || c.client.fd < 0:
+	case c.to.IsValid() || c.client.fd < 0 || c.listener == nil:
 	case !c.listener.address.Addr().IsUnspecified():
 		c.to = c.listener.address
 	default:

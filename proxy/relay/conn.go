@@ -63,6 +63,8 @@ type Answer struct {
 	Reply    []byte
 	// Header goes to the backend first (PROXY protocol).
 	Header []byte
+	// Take hands the connection to the judge, which is a [Taker].
+	Take bool
 }
 
 // Conn is a connection. It belongs to a loop: only the judge's methods and the

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,7 @@ type loop struct {
 	config  Config
 	options []option // of connections
 	judge   Judge
+	taker   Taker           // judge, if it is one
 	index   uint64          // among the loops
 	count   uint64          // of the loops
 	fd      int             // epoll
@@ -36,9 +38,10 @@ type loop struct {
 	turns []*Conn // the ready ones of this round
 	rests []*Conn // connections to look at when nothing is left to do
 
-	hello, connect, idle, linger, starved timers
+	hello, connect, idle, linger, starved, parked timers
 
 	listeners []*listener
+	silent    atomic.Bool // listens no more
 	draining  bool
 	ended     bool
 	stats     counters
@@ -59,6 +62,7 @@ const (
 
 func newLoop(c *Config, j Judge, index, count int) (*loop, error) {
 	l := &loop{judge: j, index: uint64(index), count: uint64(count), buffer: make([]byte, bufferSize), fd: -1, wake: -1, now: nanotime()}
+	l.taker, _ = j.(Taker)
 	l.configure(*c)
 	l.linger.delay, l.starved.delay = int64(lingerTime), int64(acceptPause)
 	if err := l.openEpoll(); err != nil {
@@ -80,6 +84,7 @@ func newLoop(c *Config, j Judge, index, count int) (*loop, error) {
 func (l *loop) configure(c Config) {
 	l.config, l.options = c, c.options()
 	l.hello.delay, l.connect.delay, l.idle.delay = int64(c.HelloTimeout), int64(c.ConnectTimeout), idleDelay(c.IdleTimeout)
+	l.parked.delay = int64(c.KeepTimeout)
 }
 
 func (l *loop) watch(fd int, events uint32, about int32, number uint64) error {
@@ -224,6 +229,9 @@ func (l *loop) later(c *Conn) {
 func (l *loop) expire() {
 	for c := l.hello.due(l.now); c != nil; c = l.hello.due(l.now) {
 		l.end(c, HelloTimeout)
+	}
+	for c := l.parked.due(l.now); c != nil; c = l.parked.due(l.now) {
+		l.end(c, IdleTimeout)
 	}
 	for c := l.connect.due(l.now); c != nil; c = l.connect.due(l.now) {
 		l.tryNext(c)

@@ -30,6 +30,9 @@ func (l *loop) sniff(c *Conn) {
 		}
 		answer := l.judge.Hello(c, said)
 		switch {
+		case answer.Take:
+			l.give(c, said)
+			return
 		case answer.Wait && len(said) > l.config.MaxHello:
 			l.end(c, HelloTooLong)
 			return

@@ -195,8 +195,7 @@ func (l *loop) end(c *Conn, why End) {
 	if c.stage == gone {
 		return
 	}
-	c.stage, c.End = gone, why
-	c.stop()
+	c.End = why
 	l.stats.open.Add(-1)
 	l.stats.ends[why].Add(1)
 	l.judge.Closed(c)
@@ -217,6 +216,13 @@ func (l *loop) end(c *Conn, why End) {
 		}
 		s.out = nil
 	}
+	l.forget(c)
+}
+
+// forget takes a connection's place.
+func (l *loop) forget(c *Conn) {
+	c.stage = gone
+	c.stop()
 	c.hello, c.header, c.backends = nil, nil, nil
 	l.conns[c.slot] = nil
 	l.free = append(l.free, c.slot)

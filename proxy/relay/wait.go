@@ -105,7 +105,7 @@ func (l *loop) due() (at int64) {
 			at = t
 		}
 	}
-	for _, t := range [...]*timers{&l.hello, &l.connect, &l.idle, &l.linger, &l.starved} {
+	for _, t := range [...]*timers{&l.hello, &l.connect, &l.idle, &l.linger, &l.starved, &l.parked} {
 		if t.first != nil {
 			sooner(t.first.timer.start + t.delay)
 		}
