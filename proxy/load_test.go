@@ -352,7 +352,7 @@ func TestManyUpgraded(t *testing.T) {
 func TestManyTLS(t *testing.T) {
 	const active = 500
 	idle := idleClients(t, active, 2)
-	hello := clientHello(t)
+	hello := firstWords(t)
 	p := startServer(t)
 	before := p.status()
 	say := func(c *testConn, what string) error {
@@ -410,8 +410,8 @@ func (p *process) gone(before status) {
 	})
 }
 
-// clientHello is what a client of a.example says first.
-func clientHello(t *testing.T) string {
+// firstWords is what a client of a.example says first.
+func firstWords(t *testing.T) string {
 	t.Helper()
 	a, b := net.Pipe()
 	defer a.Close()
