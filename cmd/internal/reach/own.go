@@ -5,26 +5,33 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
+	"runtime"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// kernel asks for routes by one netlink socket, opened when it is first needed (in
-// the network namespace of that moment). The runtime's poller has nothing to do with
-// it: the kernel answers before a request's write returns, and a poller that is told
-// of the answer wakes up another thread, at each connection of the proxy.
+// kernel asks for routes by a netlink socket, and keeps the answers until another
+// one tells of any change. Both are opened when they are first needed (in the network
+// namespace of that moment). The runtime's poller has nothing to do with them: the
+// kernel answers before a request's write returns, and a poller that is told of the
+// answer wakes up another thread, at each connection of the proxy.
 type kernel struct {
 	mu       sync.Mutex
-	file     *os.File
+	opened   bool
+	requests int // sockets
+	changes  int
+	known    map[netip.Addr]bool // whether an address is own, since the last change
 	sequence uint32
 	answer   [4096]byte // with an error there is the request in it, and there may be attributes
 }
 
-// patience bounds the wait for an answer, which is there at once or never.
-const patience = time.Second
+// changed are the multicast groups that tell what may change a route: links,
+// addresses, routes, rules, next hops.
+var changed = [...]int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_NEXTHOP}
+
+// mostKnown bounds the answers that are kept.
+const mostKnown = 10_000
 
 // A message is struct nlmsghdr and what it is about: struct rtmsg for a route, an
 // errno otherwise (rtnetlink(7), netlink(7)).
@@ -40,19 +47,46 @@ const (
 func (k *kernel) own(a netip.Addr) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	// Before asking: a change meanwhile is told the next time.
+	if k.unchanged() {
+		if own, ok := k.known[a]; ok {
+			return own
+		}
+	} else {
+		clear(k.known)
+	}
 	kind, err := k.ask(a)
 	if err != nil && !noRoute(err) {
 		k.close()
 		kind, err = k.ask(a)
 	}
-	if err != nil {
-		if noRoute(err) {
-			return false // and nowhere else either, as dialling shows
-		}
+	if err != nil && !noRoute(err) {
 		k.close()
 		return true
 	}
-	return kind != unix.RTN_UNICAST
+	// Without a route it is nowhere else either, as dialling shows.
+	own := err == nil && kind != unix.RTN_UNICAST
+	if len(k.known) >= mostKnown {
+		clear(k.known)
+	}
+	k.known[a] = own
+	return own
+}
+
+// unchanged tells whether nothing has changed since it was asked last.
+func (k *kernel) unchanged() bool {
+	if !k.opened {
+		return false
+	}
+	for n := 0; ; n++ {
+		switch _, err := unix.Read(k.changes, k.answer[:1]); { // what is left of a message is lost
+		case errors.Is(err, unix.EAGAIN):
+			return n == 0
+		case err != nil && !errors.Is(err, unix.ENOBUFS): // ENOBUFS: there were too many
+			k.close()
+			return false
+		}
+	}
 }
 
 // noRoute tells what a lookup says that finds nothing, or a route of the types
@@ -63,7 +97,7 @@ func noRoute(err error) bool {
 
 // ask gives the type of the route to an address.
 func (k *kernel) ask(a netip.Addr) (kind byte, err error) {
-	if k.file == nil {
+	if !k.opened {
 		if err := k.open(); err != nil {
 			return 0, err
 		}
@@ -81,10 +115,10 @@ func (k *kernel) ask(a netip.Addr) (kind byte, err error) {
 	native.PutUint16(attribute, unix.SizeofRtAttr+16)
 	native.PutUint16(attribute[2:], unix.RTA_DST)
 	copy(attribute[unix.SizeofRtAttr:], to[:])
-	if _, err := k.file.Write(b); err != nil {
+	if _, err := unix.Write(k.requests, b); err != nil {
 		return 0, err
 	}
-	n, err := k.file.Read(k.answer[:])
+	n, err := unix.Read(k.requests, k.answer[:])
 	if err != nil {
 		return 0, err
 	}
@@ -101,24 +135,46 @@ func (k *kernel) ask(a netip.Addr) (kind byte, err error) {
 	return 0, fmt.Errorf("route to %v: a message of type %d", a, native.Uint16(b[4:]))
 }
 
-func (k *kernel) open() error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
+func (k *kernel) open() (err error) {
+	k.known = map[netip.Addr]bool{}
+	if k.requests, err = openNetlink(); err != nil {
 		return err
 	}
-	timeout := unix.NsecToTimeval(patience.Nanoseconds())
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
-		unix.Close(fd)
+	if k.changes, err = openNetlink(changed[:]...); err != nil {
+		unix.Close(k.requests)
 		return err
 	}
-	// The garbage collector closes it in the end.
-	k.file = os.NewFile(uintptr(fd), "netlink")
+	k.opened = true
+	runtime.SetFinalizer(k, (*kernel).close)
 	return nil
 }
 
-func (k *kernel) close() {
-	if k.file != nil {
-		k.file.Close()
-		k.file = nil
+// openNetlink opens a socket, which gets the messages of groups.
+func openNetlink(groups ...int) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return -1, err
 	}
+	// Without an address of its own a socket gets no messages of groups.
+	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	for _, g := range groups {
+		if err == nil {
+			err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g)
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func (k *kernel) close() {
+	if k.opened {
+		unix.Close(k.requests)
+		unix.Close(k.changes)
+		k.opened = false
+		runtime.SetFinalizer(k, nil)
+	}
+	clear(k.known)
 }
