@@ -45,12 +45,27 @@ type UsageError struct{ error }
 // wanted is how many idle connections the aim speaks of.
 const wanted = 10000
 
-// room is how many connections fit into the limit of open files, which cannot be
-// raised here: a proxy has two for each, and so has the program that plays both
-// clients and server. Some are left for other things.
+// otherFiles are left for other things than connections.
+const otherFiles = 1000
+
+// room is how many connections fit into the limit of open files: a proxy has two for
+// each, and so has the program that plays both clients and server.
 func room(files uint64) int {
-	const other = 1000
-	return int(min(max(files, other)-other, 1<<30)) / 2
+	return int(min(max(files, otherFiles)-otherFiles, 1<<30)) / 2
+}
+
+// raise has this process and the proxies open as many files as n connections need.
+// Beyond the hard limit that takes CAP_SYS_RESOURCE, which root in a container may
+// lack; then the limit stays.
+func raise(files *syscall.Rlimit, n int) {
+	need := uint64(2*n + otherFiles)
+	if need <= files.Max {
+		return
+	}
+	more := syscall.Rlimit{Cur: need, Max: need}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more) == nil {
+		*files = more
+	}
 }
 
 func (o *Options) setDefaults() error {
@@ -64,7 +79,8 @@ func (o *Options) setDefaults() error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return fmt.Errorf("ask for the limit of open files: %w", err)
 	}
-	// Go's runtime has raised the soft limit to it already.
+	// Go's runtime has raised the soft limit to the hard one already.
+	raise(&files, min(max(wanted, o.Connections), 100*wanted))
 	most := room(files.Max)
 	switch {
 	case o.Connections < 0:
