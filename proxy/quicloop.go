@@ -122,12 +122,22 @@ func (l *quicLoop) closeListeners() {
 	l.listeners = nil
 }
 
+// maxHanded bounds what other loops hand over, as any queue of datagrams.
+const maxHanded = 1000
+
+// hand is do, unless there is too much to do already.
+func (l *quicLoop) hand(f func()) bool {
+	l.mu.Lock()
+	full := len(l.commands) >= maxHanded
+	l.mu.Unlock()
+	return !full && l.do(f)
+}
+
 // do has f called by the loop. It tells whether that will be.
 func (l *quicLoop) do(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// What other loops hand over is bounded, as any queue of datagrams.
-	if l.over || len(l.commands) > 1000 {
+	if l.over {
 		return false
 	}
 	l.commands = append(l.commands, f)
@@ -166,7 +176,10 @@ func (l *quicLoop) run() {
 const tick = 50 * time.Millisecond
 
 // wait asks what has happened, and comes back without events when it is time to
-// look at the timers.
+// look at the timers. Package relay's loops wait in the kernel without the
+// runtime's knowledge, because a TLS connection is a dozen events of a few bytes;
+// that takes a processor of the runtime for each loop. Here one event brings up to
+// 1 MB, and a second set of loops would take the processors from the first.
 func (l *quicLoop) wait() {
 	if l.look(0) {
 		return

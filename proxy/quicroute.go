@@ -248,7 +248,7 @@ func (l *quicLoop) move(f *flow, p path, b []byte, ecn byte) {
 		return
 	}
 	b = bytes.Clone(b)
-	sent := f.loop.do(func() {
+	sent := f.loop.hand(func() {
 		if f.over || f.guest == p {
 			l.quic.known.leave(p)
 		} else {
