@@ -58,6 +58,9 @@ func newQUICWorld(t *testing.T, change func(*Config), list ...routes.Route) *wor
 		if s := w.Stats().QUIC; s.Flows != 0 || s.Pending != 0 {
 			t.Errorf("left at the end: %+v", s)
 		}
+		if k := &w.quic().known; len(k.flows) != 0 || len(k.guests) != 0 {
+			t.Errorf("connection ids of %d flows and %d paths left at the end", len(k.flows), len(k.guests))
+		}
 	})
 	return w
 }
