@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,13 +14,12 @@ import (
 	"aarch64.com/isthmus/perf/lab/labtest"
 )
 
+func TestMain(m *testing.M) { os.Exit(labtest.Main(m)) }
+
 // TestDemo runs the demo as a user sees it, with the real program.
 func TestDemo(t *testing.T) {
 	labtest.Need(t)
-	binary := filepath.Join(t.TempDir(), "isthmus")
-	if out, err := exec.Command("go", "build", "-o", binary, "aarch64.com/isthmus/cmd/isthmus").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	binary := labtest.Isthmus(t)
 	t.Run("all_paths", func(t *testing.T) { allPaths(t, binary) })
 	t.Run("hold_share", func(t *testing.T) { holdAndTry(t, binary, Share, 7, "2001:db8:64:") })
 	t.Run("hold_kernel", func(t *testing.T) { holdAndTry(t, binary, Kernel, 6, "mappings (eam)  1") })

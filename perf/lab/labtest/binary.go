@@ -26,8 +26,12 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
+// BinaryEnv names an environment variable with the path of an isthmus that has
+// been built, for machines without Go.
+const BinaryEnv = "ISTHMUS_BINARY"
+
 // Isthmus is the path of an isthmus that was built from this source, as
-// `make build` does it. It needs [Main].
+// `make build` does it, unless [BinaryEnv] names one. It needs [Main].
 func Isthmus(t testing.TB) string {
 	t.Helper()
 	path, err := build()
@@ -38,6 +42,9 @@ func Isthmus(t testing.TB) string {
 }
 
 var build = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(BinaryEnv); path != "" {
+		return path, nil
+	}
 	if binaryDir == "" {
 		return "", errors.New("build isthmus: TestMain does not call labtest.Main")
 	}

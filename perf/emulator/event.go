@@ -1,0 +1,38 @@
+package emulator
+
+// Mark begins each line of the console that is an [Event] in JSON.
+const Mark = "@@isthmus "
+
+// Paths in the guest.
+const (
+	PlanPath   = "/plan.json" // a Plan
+	SourcePath = "/src"       // the tree whose tests run
+)
+
+// Plan is what a guest does.
+type Plan struct {
+	Modules []string // files of kernel modules, each after those it needs
+	Jobs    []Job
+}
+
+// Job is a program that the guest runs.
+type Job struct {
+	Name    string
+	Dir     string
+	Args    []string // the first is the program's path
+	Env     []string // on top of the guest's own
+	Seconds int      // it is killed after so many
+	Tests   bool     // it speaks as go test -v does
+}
+
+// Event is what a guest tells.
+type Event struct {
+	Kind   string // "boot"; "fail" or "skip" of a test; "job" for the end of a job; "end"
+	Job    string `json:",omitempty"`
+	Test   string `json:",omitempty"`
+	Text   string `json:",omitempty"` // why a test was skipped; output of what failed; the kernel's release
+	Pages  int    `json:",omitempty"` // of memory: their size in bytes
+	OK     bool   `json:",omitempty"` // of a job
+	Passed int    `json:",omitempty"` // tests of a job
+	Millis int64  `json:",omitempty"`
+}

@@ -1,0 +1,47 @@
+package emulator
+
+import "time"
+
+// Machine is one that is emulated.
+type Machine struct {
+	Name     string
+	Arch     string // "arm64" or "amd64"
+	Suite    string // of Debian, for the kernel
+	Kernel   string // metapackage
+	CPUs     int
+	Memory   int // MiB
+	NICs     int // virtio-net cards with a queue for each CPU, joined by a switch
+	Append   string
+	Patience time.Duration
+	Packages []string // whose tests run; a name with "..." at its end stands for all below, "!" in front leaves out
+	Demo     bool
+}
+
+// Machines are those that "make test-arm64" runs.
+var Machines = []Machine{
+	{
+		Name: "debian12", Arch: "arm64", Suite: "bookworm", Kernel: "linux-image-arm64",
+		CPUs: 2, Memory: 4096, Patience: 10 * time.Minute,
+		Packages: []string{"..."}, Demo: true,
+	},
+}
+
+// userSuite and userPackages are what guests have besides isthmus: what DEB_PACKAGES
+// in the Makefile has for running, and a shell.
+const userSuite = "bookworm"
+
+var userPackages = []string{
+	"bash", "coreutils", "dash", "grep", "sed", "findutils", "procps", "util-linux", "iproute2", "iputils-ping", "ethtool", "nftables", "traceroute",
+	"iperf3", "curl", "openssl", "ca-certificates", "nginx", "unbound",
+	"openssh-client", "openssh-server", "putty-tools", "dropbear-bin", "python3-paramiko", "rsync", "ssh-audit",
+}
+
+// modules are what tests and the demo need of a kernel that has them as modules;
+// nobody is there to load them on demand.
+var modules = []string{
+	"crc32c_generic", // libcrc32c asks for it by name
+	"veth", "tun", "dummy", "bridge", "virtio_pci", "virtio_net", "virtio_rng",
+	"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "nft_objref", "nft_redir", "nft_reject_ipv4", "nft_reject_ipv6", "nft_reject_inet", "nft_limit", "nft_numgen", "nft_hash", "nft_fib_inet", "nf_conntrack", "nf_conntrack_netlink", "nf_nat", "nfnetlink_log",
+	"sch_ingress", "cls_bpf", "act_bpf", "sch_fq", "sch_fq_codel",
+	"inet_diag", "tcp_diag", "udp_diag", "xsk_diag", "tls", "vrf", "netdevsim",
+}
