@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -22,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"aarch64.com/isthmus/perf/lab/labtest"
 	"aarch64.com/isthmus/proxy/routes"
 )
 
@@ -119,7 +119,7 @@ func siteProcess() int {
 // start runs this binary in a role until the end of the test.
 func start(t *testing.T, as string, env ...string) (io.WriteCloser, io.Reader) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
+	cmd := labtest.Self()
 	cmd.Env = append(append(os.Environ(), role+"="+as), env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()

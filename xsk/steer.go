@@ -68,7 +68,7 @@ func explainBPF(what string, err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
 		return fmt.Errorf("%s: %w: give the process CAP_BPF and CAP_NET_ADMIN (CAP_SYS_ADMIN before Linux 5.8; before 5.11 also raise the locked-memory limit): %w", what, ErrPermission, err)
-	case errors.Is(err, ebpf.ErrNotSupported):
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("%s: %w: Linux 5.9 or newer with CONFIG_BPF_SYSCALL and CONFIG_XDP_SOCKETS is needed: %w", what, ErrUnsupported, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/perf/lab/labtest"
 )
 
 // asIsthmus makes this test binary behave as the isthmus command.
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 
 // command is `isthmus args...` as a process of its own.
 func command(args ...string) *exec.Cmd {
-	c := exec.Command("/proc/self/exe", args...)
+	c := labtest.Self(args...)
 	// With the race detector each process would sleep for a second at its end.
 	c.Env = append(os.Environ(), asIsthmus+"=1", "GORACE=atexit_sleep_ms=0")
 	return c

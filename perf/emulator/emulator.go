@@ -55,10 +55,15 @@ func Run(ctx context.Context, o Options) error {
 		if len(o.Packages) > 0 {
 			m.Packages = o.Packages
 		}
-		fmt.Fprintf(o.Out, "%s: %s, kernel of Debian %s\n", m.Name, m.Arch, m.Suite)
 		r := &Result{Machine: &m}
 		begin := time.Now()
-		r.Err = r.run(ctx, root, &o)
+		if m.User {
+			fmt.Fprintf(o.Out, "%s: %s, this machine's kernel\n", m.Name, m.Arch)
+			r.Err = r.runUser(ctx, root, &o)
+		} else {
+			fmt.Fprintf(o.Out, "%s: %s, kernel of Debian %s\n", m.Name, m.Arch, m.Suite)
+			r.Err = r.run(ctx, root, &o)
+		}
 		r.Took = time.Since(begin)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -104,16 +109,13 @@ func (r *Result) run(ctx context.Context, root string, o *Options) error {
 	}
 	var ended error
 	err = boot(ctx, m, k, image, nil, (*exec.Cmd).Start, func(e Event) {
-		ended = errors.Join(ended, r.take(e))
-		if e.Kind == "job" && o.Verbose {
-			fmt.Fprintf(o.Out, "  %-40s %4d passed  %6.1f s  %v\n", e.Job, e.Passed, float64(e.Millis)/1000, e.OK)
-		}
+		ended = errors.Join(ended, r.take(e, o))
 	})
 	return errors.Join(ended, err)
 }
 
 // take notes an event.
-func (r *Result) take(e Event) error {
+func (r *Result) take(e Event, o *Options) error {
 	switch e.Kind {
 	case "boot":
 		r.Release, r.Pages = e.Text, e.Pages
@@ -123,6 +125,9 @@ func (r *Result) take(e Event) error {
 		r.Skipped = append(r.Skipped, e)
 	case "job":
 		r.Jobs = append(r.Jobs, e)
+		if o.Verbose {
+			fmt.Fprintf(o.Out, "  %-40s %4d passed  %6.1f s  %v\n", e.Job, e.Passed, float64(e.Millis)/1000, e.OK)
+		}
 	case "end":
 		if !e.OK {
 			return errors.New(e.Text)

@@ -15,16 +15,6 @@ type Plan struct {
 	Jobs    []Job
 }
 
-// Job is a program that the guest runs.
-type Job struct {
-	Name    string
-	Dir     string
-	Args    []string // the first is the program's path
-	Env     []string // on top of the guest's own
-	Seconds int      // it is killed after so many
-	Tests   bool     // it speaks as go test -v does
-}
-
 // Event is what a guest tells.
 type Event struct {
 	Kind   string // "boot"; "fail" or "skip" of a test; "job" for the end of a job; "end"

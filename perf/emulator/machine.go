@@ -15,10 +15,12 @@ type Machine struct {
 	Patience time.Duration
 	Packages []string // whose tests run; a name with "..." at its end stands for all below, "!" in front leaves out
 	Demo     bool
+	User     bool // no more than its processor: programs run on this machine's kernel
 }
 
 // Machines are those that "make test-arm64" runs.
 var Machines = []Machine{
+	{Name: "processor", Arch: "arm64", User: true, Packages: []string{"..."}},
 	{
 		Name: "debian12", Arch: "arm64", Suite: "bookworm", Kernel: "linux-image-arm64",
 		CPUs: 2, Memory: 4096, Patience: 10 * time.Minute,

@@ -68,7 +68,7 @@ func child(name string) {
 // It returns the lab's id.
 func crash(t *testing.T, name string) string {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
+	cmd := labtest.Self()
 	cmd.Env = append(os.Environ(), childEnv+"="+name)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/perf/lab/labtest"
 )
 
 // Tests that need descriptors of their own have another process do the rest: it
@@ -89,7 +91,7 @@ type process struct {
 
 func startProcess(t testing.TB, at, good netip.AddrPort, files int) *process {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
+	cmd := labtest.Self()
 	cmd.Env = append(os.Environ(), role+"=relay", fmt.Sprint("LISTEN=", at), fmt.Sprint("BACKEND=", good))
 	if files > 0 {
 		cmd.Env = append(cmd.Env, fmt.Sprint("FILES=", files))

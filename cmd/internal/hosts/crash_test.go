@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -114,7 +113,7 @@ func TestKilled(t *testing.T) {
 // killWriter starts a writer, and kills it some time after its first write.
 func killWriter(t *testing.T, path string, place bool) {
 	t.Helper()
-	c := exec.Command("/proc/self/exe")
+	c := labtest.Self()
 	c.Env = append(os.Environ(), asWriter+"="+path)
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if place {

@@ -4,18 +4,13 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -91,7 +86,7 @@ func work() error {
 		return fmt.Errorf("ip link set lo up: %w", err)
 	}
 	for _, j := range plan.Jobs {
-		run(j)
+		j.Run(context.Background(), say)
 	}
 	return nil
 }
@@ -111,85 +106,4 @@ func load(file string) error {
 		return fmt.Errorf("load %s: %w", file, err)
 	}
 	return nil
-}
-
-// keep is how much of a job's output is shown if it fails, in bytes.
-const keep = 16 << 10
-
-func run(j emulator.Job) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(j.Seconds)*time.Second)
-	defer cancel()
-	c := exec.CommandContext(ctx, j.Args[0], j.Args[1:]...)
-	c.Dir = j.Dir
-	c.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", "TMPDIR=/tmp"}, j.Env...)
-	c.WaitDelay = 5 * time.Second
-	r, w := io.Pipe()
-	c.Stdout, c.Stderr = w, w
-	begin := time.Now()
-	var (
-		tail   []byte
-		passed int
-	)
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		tail, passed = follow(j, r)
-		// What follow could not take must not stop the job.
-		_, _ = io.Copy(io.Discard, r)
-	}()
-	err := c.Run()
-	w.Close()
-	<-read
-	e := emulator.Event{Kind: "job", Job: j.Name, OK: err == nil, Passed: passed, Millis: time.Since(begin).Milliseconds()}
-	switch {
-	case ctx.Err() != nil:
-		e.Text = fmt.Sprintf("it did not end within %d s\n%s", j.Seconds, tail)
-	case err != nil:
-		e.Text = err.Error() + "\n" + string(tail)
-	}
-	say(e)
-}
-
-// Lines of go test -v that end a test, and those that a test logs.
-var (
-	verdict = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+) \(`)
-	logged  = regexp.MustCompile(`^ +\S+\.go:\d+: (.*)`)
-)
-
-// follow tells of tests that failed or were skipped, and gives the end of the
-// output and how many passed.
-func follow(j emulator.Job, r io.Reader) (tail []byte, passed int) {
-	var since []byte // what came after the last verdict
-	last := ""
-	in := bufio.NewReader(r)
-	for {
-		line, err := in.ReadBytes('\n')
-		tail = clip(append(tail, line...))
-		since = clip(append(since, line...))
-		text := string(bytes.TrimRight(line, "\n"))
-		if m := logged.FindStringSubmatch(text); m != nil {
-			last = m[1]
-		}
-		if m := verdict.FindStringSubmatch(text); m != nil && j.Tests {
-			switch m[1] {
-			case "PASS":
-				passed++
-			case "SKIP":
-				say(emulator.Event{Kind: "skip", Job: j.Name, Test: m[2], Text: last})
-			case "FAIL":
-				say(emulator.Event{Kind: "fail", Job: j.Name, Test: m[2], Text: string(since)})
-			}
-			since = nil
-		}
-		if err != nil {
-			return tail, passed
-		}
-	}
-}
-
-func clip(b []byte) []byte {
-	if len(b) > 2*keep {
-		b = append(b[:0], b[len(b)-keep:]...)
-	}
-	return b
 }

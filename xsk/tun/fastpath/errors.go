@@ -33,7 +33,7 @@ func explain(what string, err error) error {
 		// Without it, the verifier knows no kernel pointers.
 		errors.As(err, &ve) && !capable(unix.CAP_PERFMON):
 		return fmt.Errorf("%s: %w: give the process CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: %w", what, ErrPermission, err)
-	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, btf.ErrNotFound):
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, btf.ErrNotFound), errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("%s: %w: Linux 6.2 or newer with CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_ACT and CONFIG_DEBUG_INFO_BTF is needed: %w", what, ErrUnsupported, err)
 	case errors.As(err, &ve):
 		// A kernel whose verifier sees it otherwise can't run it.
