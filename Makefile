@@ -78,7 +78,7 @@ bench-kernel-path: build ## compare the kernel path with plain forwarding and TA
 bench-jump: build ## compare the jump server with OpenSSH's sshd (as root, two minutes)
 	@./.ci/as-root ./bin/isthmus perf jump $(BENCHFLAGS)
 
-bench-proxy: build ## compare the web proxy with HAProxy and nginx, if installed (as root, two minutes)
+bench-proxy: build ## compare the web proxy with HAProxy and nginx, if installed (as root, five minutes)
 	@./.ci/as-root ./bin/isthmus perf proxy $(BENCHFLAGS)
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)

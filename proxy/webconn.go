@@ -137,7 +137,7 @@ func (c *webConn) Read(p []byte) (int, error) {
 				continue
 			}
 		}
-		n, err := c.more(p, waiting)
+		n, err := c.more(p, waiting, idle)
 		switch {
 		case !idle:
 		case err == nil:
@@ -198,7 +198,7 @@ func (c *webConn) look() *http1.Fault {
 
 // more reads from the client. n bytes of p are in order; what is not, or not yet,
 // is held.
-func (c *webConn) more(p []byte, waiting bool) (n int, err error) {
+func (c *webConn) more(p []byte, waiting, idle bool) (n int, err error) {
 	if len(c.held) > 0 || waiting {
 		return 0, c.hold(waiting)
 	}
@@ -213,6 +213,9 @@ func (c *webConn) more(p []byte, waiting bool) (n int, err error) {
 	// Nothing is held while nothing comes: idle connections need no buffer.
 	if n, err = c.Conn.Read(p); n == 0 {
 		return 0, err
+	}
+	if idle { // a new configuration may have come meanwhile
+		c.check.MaxHead = c.web.server.config().Limits.RequestHeader
 	}
 	if c.check.Skip(p[:n]) > 0 {
 		c.keep(p[2:n])

@@ -23,7 +23,7 @@ func newPerfProxyCommand() *cobra.Command {
 of a proxy between visitors and a VM, in network namespaces that nothing else sees:
 isthmus, HAProxy (TCP mode, by server name, with all spliced and with splice-auto)
 and nginx (stream with ssl_preread), where they are installed. The proxy has a CPU to itself. A run takes
-about two minutes. Other work on the machine spoils it.
+about five minutes. Other work on the machine spoils it.
 
 Each idle connection takes two open files here and two in the proxy. Where their
 limit is too low for 10000, fewer are measured.

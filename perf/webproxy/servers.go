@@ -131,7 +131,7 @@ defaults
   timeout server 10m
   option %s
 frontend visitors
-  bind %s
+  bind %s defer-accept
   tcp-request inspect-delay 10s
   tcp-request content accept if { req_ssl_hello_type 1 }
   use_backend vm if { req_ssl_sni -i %s }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -188,6 +189,26 @@ func TestFileBadOrGone(t *testing.T) {
 }
 
 // Each error is told once, however often the file is looked at.
+// A rule may change its mind about an address without the file changing.
+func TestFileDeniedThenAllowed(t *testing.T) {
+	w := newWatched(t, route("a.example"))
+	var allowed atomic.Bool
+	use, err := w.Prepare(func(a netip.Addr) error {
+		if a == netip.MustParseAddr("2001:db8::1") || allowed.Load() {
+			return nil
+		}
+		return errors.New("an address of this host")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	use()
+	w.replace(route("a.example") + "[[route]]\nhost = \"b.example\"\nbackends = [\"2001:db8::2\"]\n")
+	w.wait("the file is refused", func() bool { return w.Stats().Problem != "" })
+	allowed.Store(true)
+	w.wait("the route counts", func() bool { return w.has("b.example") && w.Stats().Problem == "" })
+}
+
 func TestFileErrorOnce(t *testing.T) {
 	w := newWatched(t, route("a.example"))
 	w.replace("x")
