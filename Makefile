@@ -23,7 +23,7 @@ DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl 
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy fuzz arm64 check-go print-depguard
+.PHONY: help deps deps-generate build release demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy fuzz arm64 check-go print-depguard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,15 @@ deps-generate: ## install the Debian packages that "make generate" needs on top
 
 build: check-go ## build bin/isthmus, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X $(MODULE)/cmd/internal/version.tag=$(VERSION)' -o bin/isthmus ./cmd/isthmus
+
+# The least of each architecture that isthmus runs on: docs/decisions/016-release-builds.md.
+release: check-go ## build static, reproducible binaries for amd64 and arm64 in bin/release
+	@rm -rf bin/release
+	@for arch in amd64 arm64; do \
+		GOOS=linux GOARCH=$$arch GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=true \
+			-ldflags '-s -w -X $(MODULE)/cmd/internal/version.tag=$(VERSION)' -o bin/release/isthmus-linux-$$arch ./cmd/isthmus || exit 1; \
+	done
+	@cd bin/release && sha256sum isthmus-linux-* >SHA256SUMS && cat SHA256SUMS
 
 demo: build ## show it at work in network namespaces (as root)
 	@./.ci/as-root ./bin/isthmus demo
