@@ -1,11 +1,12 @@
 # isthmus. "make help" lists the targets.
 
-GO         ?= go
-GO_NEEDED  := 1.26
-FUZZTIME   ?= 30s
-BENCHTIME  ?= 1s
-BENCHFLAGS ?=
-TESTFLAGS  ?=
+GO            ?= go
+GO_NEEDED     := 1.26
+FUZZTIME      ?= 30s
+BENCHTIME     ?= 1s
+BENCHFLAGS    ?=
+TESTFLAGS     ?=
+RELEASE_ARCHS ?= amd64 arm64
 
 MODULE      := aarch64.com/isthmus
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -40,7 +41,7 @@ build: check-go ## build bin/isthmus, static
 # The least of each architecture that isthmus runs on: docs/decisions/016-release-builds.md.
 release: check-go ## build static, reproducible binaries for amd64 and arm64 in bin/release
 	@rm -rf bin/release
-	@for arch in amd64 arm64; do \
+	@for arch in $(RELEASE_ARCHS); do \
 		GOOS=linux GOARCH=$$arch GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=true \
 			-ldflags '-s -w -X $(MODULE)/cmd/internal/version.tag=$(VERSION)' -o bin/release/isthmus-linux-$$arch ./cmd/isthmus || exit 1; \
 	done
