@@ -76,7 +76,7 @@ func NewUMEM(c UMEMConfig) (*UMEM, error) {
 		return nil, fmt.Errorf("umem: reserve %d of %d chunks", c.Reserve, c.Chunks)
 	}
 	size := c.Chunks * c.ChunkSize
-	mem, huge, err := mapFrames(size)
+	mem, huge, err := mapFrames(size, os.Getpagesize())
 	if err != nil {
 		return nil, fmt.Errorf("umem: map %d bytes: %w", size, err)
 	}
@@ -94,16 +94,17 @@ func NewUMEM(c UMEMConfig) (*UMEM, error) {
 	return u, nil
 }
 
+// hugePage is one on every kernel: of amd64, and of arm64 with pages of 4, 16 and
+// 64 KiB (512, 128 or 32 of them, next to each other).
 const hugePage = 2 << 20
 
 // mapFrames tries reserved huge pages, then ordinary memory that asks for
 // transparent ones. Children don't inherit it (the kernel holds the pages, so a
 // fork would have to copy them) and core dumps leave it out.
-func mapFrames(size int) (mem []byte, huge bool, err error) {
+func mapFrames(size, page int) (mem []byte, huge bool, err error) {
 	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
 	if size >= hugePage/2 {
-		rounded := (size + hugePage - 1) / hugePage * hugePage
-		mem, err = unix.Mmap(-1, 0, rounded, prot, flags|unix.MAP_HUGETLB|unix.MAP_POPULATE|21<<unix.MAP_HUGE_SHIFT)
+		mem, err = unix.Mmap(-1, 0, up(size, hugePage), prot, flags|unix.MAP_HUGETLB|unix.MAP_POPULATE|21<<unix.MAP_HUGE_SHIFT)
 		if err == nil {
 			// MAP_POPULATE doesn't report a shortage, and touching a page
 			// that isn't there would be SIGBUS. Ask in a way that fails.
@@ -115,14 +116,14 @@ func mapFrames(size int) (mem []byte, huge bool, err error) {
 			unix.Munmap(mem)
 		}
 	}
-	if mem, err = unix.Mmap(-1, 0, pageUp(size), prot, flags); err != nil {
+	if mem, err = unix.Mmap(-1, 0, up(size, page), prot, flags); err != nil {
 		return nil, false, err
 	}
 	unix.Madvise(mem, unix.MADV_HUGEPAGE)
 	unix.Madvise(mem, unix.MADV_DONTFORK)
 	unix.Madvise(mem, unix.MADV_DONTDUMP)
 	if unix.Madvise(mem, unix.MADV_POPULATE_WRITE) != nil { // before Linux 5.14
-		for i := 0; i < len(mem); i += os.Getpagesize() {
+		for i := 0; i < len(mem); i += page {
 			mem[i] = 0
 		}
 	}

@@ -5,18 +5,14 @@ package xsk
 
 import (
 	"fmt"
-	"os"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// pageUp rounds n up to whole pages of this machine (4, 16 or 64 KiB).
-func pageUp(n int) int {
-	p := os.Getpagesize()
-	return (n + p - 1) / p * p
-}
+// up rounds n up to a multiple of unit, such as a page (4, 16 or 64 KiB).
+func up(n, unit int) int { return (n + unit - 1) / unit * unit }
 
 // ringView finds a ring's indexes and flags in the memory the kernel mapped.
 func ringView(mem []byte, off unix.XDPRingOffset, size uint32) ring {

@@ -1,9 +1,16 @@
 package relay
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 const (
 	pipeSize = 256 << 10
+	// pipePages is how many pieces of memory a pipe has room for, each a page or a
+	// part of one: with pages of 64 KiB, pipeSize would be four.
+	pipePages = 64
 	// pipesKept is how many empty pipes a loop keeps. Each is two file
 	// descriptors, and memory only while there are bytes in it.
 	pipesKept = 64
@@ -29,8 +36,9 @@ func (p *pipes) get() *pipe {
 	if unix.Pipe2(fd[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
 		return nil
 	}
-	// Beyond the user's share of pipe memory the default size has to do.
-	_, _ = unix.FcntlInt(uintptr(fd[0]), unix.F_SETPIPE_SZ, pipeSize)
+	// Beyond the user's share of pipe memory, and beyond fs.pipe-max-size, the
+	// default of 16 pages has to do.
+	_, _ = unix.FcntlInt(uintptr(fd[0]), unix.F_SETPIPE_SZ, pipePages*os.Getpagesize())
 	return &pipe{r: fd[0], w: fd[1]}
 }
 
