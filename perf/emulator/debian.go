@@ -136,28 +136,28 @@ func removeAll(files []string) error {
 	return nil
 }
 
-// depends names the package that another one depends on and that begins with
-// prefix: the kernel behind linux-image-arm64.
-func (d *debian) depends(ctx context.Context, name, prefix string) (string, error) {
+// depends lists what a package depends on.
+func (d *debian) depends(ctx context.Context, name string) ([]string, error) {
 	env, err := d.configure()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := command(ctx, "", env, "apt-get", "update", "-q"); err != nil {
-		return "", err
+		return nil, err
 	}
 	c := exec.CommandContext(ctx, "apt-cache", "depends", name)
 	c.Env = append(os.Environ(), env...)
 	out, err := c.Output()
 	if err != nil {
-		return "", fmt.Errorf("apt-cache depends %s: %w", name, err)
+		return nil, fmt.Errorf("apt-cache depends %s: %w", name, err)
 	}
+	var list []string
 	for line := range strings.Lines(string(out)) {
-		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok && strings.HasPrefix(p, prefix) {
-			return p, nil
+		if p, ok := strings.CutPrefix(strings.TrimLeft(line, " |"), "Depends: "); ok {
+			list = append(list, strings.TrimSpace(p))
 		}
 	}
-	return "", fmt.Errorf("%s of Debian %s depends on no package %s*", name, d.suite, prefix)
+	return list, nil
 }
 
 // command runs a program, and shows its output if it fails.

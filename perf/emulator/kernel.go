@@ -19,36 +19,80 @@ type kernel struct {
 func findKernel(ctx context.Context, d *debian, meta string) (*kernel, error) {
 	// Its newest version at the first time; which one ran is in the table.
 	stamp := filepath.Join(d.dir, meta)
-	name, err := os.ReadFile(stamp)
+	var names []string
+	if data, err := os.ReadFile(stamp); err == nil {
+		names = strings.Fields(string(data))
+	} else if names, err = kernelPackages(meta, func(name string) ([]string, error) { return d.depends(ctx, name) }); err != nil {
+		return nil, fmt.Errorf("Debian %s: %w", d.suite, err)
+	}
+	root, err := d.unpack(ctx, false, names...)
 	if err != nil {
-		found, err := d.depends(ctx, meta, "linux-image-")
-		if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(stamp, []byte(strings.Join(names, "\n")+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	k := &kernel{}
+	for _, n := range names {
+		if r, ok := strings.CutPrefix(n, "linux-image-"); ok {
+			k.release = r
+		}
+	}
+	k.image = filepath.Join(root, "boot", "vmlinuz-"+k.release)
+	if _, err := os.Stat(k.image); err != nil {
+		return nil, err
+	}
+	k.modules = filepath.Join(root, "lib/modules", k.release)
+	if moved := filepath.Join(root, "usr/lib/modules", k.release); exists(moved) {
+		// depmod looks in /lib alone where it is of the time before.
+		k.modules = moved
+		if err := os.MkdirAll(filepath.Join(root, "lib"), 0o755); err != nil {
 			return nil, err
 		}
-		name = []byte(found)
-	}
-	root, err := d.unpack(ctx, false, string(name))
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(stamp, name, 0o644); err != nil {
-		return nil, err
-	}
-	k := &kernel{release: strings.TrimPrefix(string(name), "linux-image-")}
-	k.image = filepath.Join(root, "boot", "vmlinuz-"+k.release)
-	for _, lib := range []string{"lib", "usr/lib"} {
-		k.modules = filepath.Join(root, lib, "modules", k.release)
-		if _, err := os.Stat(k.modules); err == nil {
-			break
+		if at := filepath.Join(root, "lib/modules"); !exists(at) {
+			if err := os.Symlink("../usr/lib/modules", at); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if _, err := os.Stat(filepath.Join(k.modules, "modules.dep")); err != nil {
-		base := strings.TrimSuffix(k.modules, filepath.Join("lib", "modules", k.release))
-		if err := command(ctx, "", nil, "/sbin/depmod", "-b", base, k.release); err != nil {
+	if !exists(filepath.Join(k.modules, "modules.dep")) {
+		if err := command(ctx, "", nil, "depmod", "-b", root, k.release); err != nil {
 			return nil, err
 		}
 	}
 	return k, nil
+}
+
+// kernelPackages names those of a metapackage's kernel: one, or since Debian 14 the
+// image, the modules and what belongs to them, all of one release.
+func kernelPackages(meta string, depends func(string) ([]string, error)) ([]string, error) {
+	found, err := depends(meta)
+	if err != nil {
+		return nil, err
+	}
+	for _, image := range found {
+		release, ok := strings.CutPrefix(image, "linux-image-")
+		if !ok {
+			continue
+		}
+		parts, err := depends(image)
+		if err != nil {
+			return nil, err
+		}
+		list := []string{image}
+		for _, p := range parts {
+			if strings.HasPrefix(p, "linux-") && strings.HasSuffix(p, "-"+release) {
+				list = append(list, p)
+			}
+		}
+		return list, nil
+	}
+	return nil, fmt.Errorf("%s depends on no package linux-image-*", meta)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // closure lists the files of modules, relative to the folder of all, each after

@@ -26,6 +26,26 @@ var Machines = []Machine{
 		CPUs: 2, Memory: 4096, Patience: 10 * time.Minute,
 		Packages: []string{"..."}, Demo: true,
 	},
+	{
+		Name: "debian13", Arch: "arm64", Suite: "trixie", Kernel: "linux-image-arm64",
+		CPUs: 2, Memory: 4096, Patience: 10 * time.Minute,
+		Packages: []string{"xsk/tun/fastpath", "translate/router/equivalence"}, Demo: true,
+	},
+	{
+		Name: "debian13-16k", Arch: "arm64", Suite: "trixie", Kernel: "linux-image-arm64-16k",
+		CPUs: 2, Memory: 4096, Patience: 10 * time.Minute,
+		Packages: []string{"xsk", "xsk/tun", "translate/router"}, Demo: true,
+	},
+	{
+		Name: "debian12-amd64", Arch: "amd64", Suite: "bookworm", Kernel: "linux-image-amd64",
+		CPUs: 2, Memory: 4096, Patience: 10 * time.Minute,
+		Packages: []string{"..."}, Demo: true,
+	},
+	{
+		Name: "nic", Arch: "arm64", Suite: "sid", Kernel: "linux-image-arm64",
+		CPUs: 4, Memory: 4096, Patience: 10 * time.Minute,
+		Packages: []string{"xsk/nic"},
+	},
 }
 
 // userSuite and userPackages are what guests have besides isthmus: what DEB_PACKAGES

@@ -1,0 +1,178 @@
+//go:build nic
+
+package nic
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/xsk"
+)
+
+// queues is how many each card has.
+const queues = 4
+
+var modes = []struct {
+	name   string
+	ask    xsk.ZeroCopy
+	attach xsk.Attach
+	mode   xsk.Mode
+	where  xsk.AttachMode
+}{
+	{"zero-copy", xsk.ZeroCopyRequire, xsk.AttachDriver, xsk.ZeroCopyMode, xsk.Driver},
+	{"copy", xsk.ZeroCopyOff, xsk.AttachDriver, xsk.Copy, xsk.Driver},
+	{"generic", xsk.ZeroCopyOff, xsk.AttachGeneric, xsk.Copy, xsk.Generic},
+}
+
+func TestMain(m *testing.M) {
+	for _, name := range []string{"eth0", "eth1", "eth2"} {
+		for _, set := range []func() error{
+			// No chatter of the kernel's own on cards that only sockets use.
+			func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0) },
+			func() error { return setChannels(name, queues) },
+			func() error { return up(name, true) },
+		} {
+			if err := set(); err != nil {
+				println(name, err.Error())
+				os.Exit(1)
+			}
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// TestTraffic: all queues carry traffic, both ways at once, byte for byte.
+func TestTraffic(t *testing.T) {
+	for _, m := range modes {
+		t.Run(m.name, func(t *testing.T) {
+			a, b := openCard(t, "eth0", queues, m.ask, m.attach), openCard(t, "eth1", queues, m.ask, m.attach)
+			for _, c := range []*card{a, b} {
+				if c.program.Mode() != m.where {
+					t.Errorf("%s: attached in %v mode", c.name, c.program.Mode())
+				}
+				for _, s := range c.sockets {
+					if s.Mode() != m.mode {
+						t.Errorf("%s, queue %d: %v", c.name, s.Queue(), s.Mode())
+					}
+				}
+			}
+			there, back := newStream(a, b), newStream(b, a)
+			pump(t, 10_000, patience, there, back)
+			for _, s := range []*stream{there, back} {
+				s.complete(t)
+				s.everyQueue(t)
+			}
+			a.audit()
+			b.audit()
+		})
+	}
+}
+
+// TestLinkFlap: after the link was down and up again traffic goes on, and no
+// chunk is left behind.
+func TestLinkFlap(t *testing.T) {
+	for _, m := range modes {
+		t.Run(m.name, func(t *testing.T) {
+			a, b := openCard(t, "eth0", queues, m.ask, m.attach), openCard(t, "eth1", queues, m.ask, m.attach)
+			there, back := newStream(a, b), newStream(b, a)
+			for range 3 {
+				done := make(chan error)
+				go func() {
+					time.Sleep(100 * time.Millisecond)
+					err := up("eth1", false)
+					time.Sleep(100 * time.Millisecond)
+					done <- errors.Join(err, up("eth1", true))
+				}()
+				flapping := true
+				for flapping {
+					pump(t, 500, 50*time.Millisecond, there, back)
+					select {
+					case err := <-done:
+						must(t, err)
+						flapping = false
+					default:
+					}
+				}
+				eventually(t, "the link to be up", func() bool { return b.sockets[0].State() == nil })
+				a.audit()
+				b.audit()
+				// What waited while the link was down may come late.
+				pump(t, 100, time.Second, there, back)
+				again, andBack := newStream(a, b), newStream(b, a)
+				pump(t, 2000, patience, again, andBack)
+				again.complete(t)
+				andBack.complete(t)
+				again.everyQueue(t)
+				andBack.everyQueue(t)
+			}
+		})
+	}
+}
+
+// TestChannels: the driver refuses to change its queues while a program is
+// attached to it, and nothing comes of it; after that, each number of queues works.
+func TestChannels(t *testing.T) {
+	for _, m := range modes[:2] {
+		t.Run(m.name, func(t *testing.T) {
+			t.Cleanup(func() { must(t, setChannels("eth1", queues)) })
+			for _, n := range []int{queues, 2, 3, 1, queues} {
+				must(t, setChannels("eth1", n))
+				a, b := openCard(t, "eth0", queues, m.ask, m.attach), openCard(t, "eth1", n, m.ask, m.attach)
+				s := newStream(a, b)
+				pump(t, 1000, patience, s)
+				if err := setChannels("eth1", n%queues+1); !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EBUSY) {
+					t.Errorf("a change from %d queues with a program in the driver: %v", n, err)
+				}
+				pump(t, 1000, patience, s)
+				s.complete(t)
+				s.everyQueue(t)
+				a.audit()
+				b.audit()
+				a.close()
+				b.close()
+			}
+		})
+	}
+}
+
+// TestChannelsWhileRunning: with the program in the network stack the number of
+// queues can change under the sockets. Those whose queue has gone say so, the
+// others go on, and new sockets serve the queues that come back.
+func TestChannelsWhileRunning(t *testing.T) {
+	t.Cleanup(func() { must(t, setChannels("eth1", queues)) })
+	a := openCard(t, "eth0", queues, xsk.ZeroCopyOff, xsk.AttachDriver)
+	b := openCard(t, "eth1", queues, xsk.ZeroCopyOff, xsk.AttachGeneric)
+	pump(t, 1000, patience, newStream(a, b))
+	must(t, setChannels("eth1", 2))
+	for _, s := range b.sockets {
+		if err := s.State(); errors.Is(err, xsk.ErrQueueGone) != (s.Queue() >= 2) {
+			t.Errorf("queue %d of 2: %v", s.Queue(), err)
+		}
+	}
+	pump(t, 500, time.Second, newStream(a, b)) // flows find their new queues
+	s := newStream(a, b)
+	pump(t, 2000, patience, s)
+	s.complete(t)
+	if s.queues[0] == 0 || s.queues[1] == 0 || len(s.queues) != 2 {
+		t.Errorf("by queue: %v", s.queues)
+	}
+	for _, s := range b.sockets[2:] {
+		must(t, b.program.Unregister(s.Queue()))
+		must(t, s.Close())
+	}
+	b.sockets = b.sockets[:2]
+	must(t, setChannels("eth1", queues))
+	b.open(2, xsk.ZeroCopyOff)
+	b.open(3, xsk.ZeroCopyOff)
+	pump(t, 500, time.Second, newStream(a, b))
+	s = newStream(a, b)
+	pump(t, 2000, patience, s)
+	s.complete(t)
+	s.everyQueue(t)
+	a.audit()
+	b.audit()
+}
