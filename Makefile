@@ -22,9 +22,11 @@ DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl 
                     apache2-bin chromium pebble dehydrated
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
+# What emulated machines need on top ("make test-arm64").
+DEB_ARM64        := qemu-user-static qemu-system-arm qemu-system-x86 ipxe-qemu seabios cpio kmod git iproute2 debian-archive-keyring
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-generate build release demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy fuzz arm64 check-go print-depguard
+.PHONY: help deps deps-generate build release demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy fuzz arm64 deps-arm64 test-arm64 check-go print-depguard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ deps: ## install the Debian packages that build, test and demo need
 
 deps-generate: ## install the Debian packages that "make generate" needs on top
 	@./.ci/install-packages $(DEB_GENERATE)
+
+deps-arm64: ## install the Debian packages that "make test-arm64" needs on top
+	@./.ci/install-packages $(DEB_ARM64)
 
 build: check-go ## build bin/isthmus, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X $(MODULE)/cmd/internal/version.tag=$(VERSION)' -o bin/isthmus ./cmd/isthmus
@@ -62,9 +67,15 @@ test: check-go ## run all tests; as root the integration tests, too
 		echo "make test: no C compiler, so no second run with the race detector (make deps installs one)"; \
 	fi
 
+# MACHINES=debian13,nic-igb: those alone. FULL=1: the tests of all packages on each.
+test-arm64: check-go ## run the tests on arm64, other kernels and page sizes, and network cards, emulated
+	GO="$(GO)" $(GO) run ./perf/emulator/run -v $(if $(MACHINES),-only $(MACHINES)) $(if $(FULL),-full) $(if $(PACKAGES),-packages $(PACKAGES))
+	$(if $(MACHINES)$(PACKAGES),,GO="$(GO)" $(GO) test -count 1 -tags faults -run TestFaultsAreSeen ./perf/emulator)
+
 lint: check-go ## check formatting, go vet, staticcheck and the import rules
 	@unformatted="$$(gofmt -l .)"; [ -z "$$unformatted" ] || { printf 'run make fmt; not formatted:\n%s\n' "$$unformatted" >&2; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags nic,faults ./perf/emulator/...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(DEPGUARD) ./...
 

@@ -252,6 +252,11 @@ func (s *Socket) explain(err error) error {
 			return fmt.Errorf("bind: %w: the interface has %d", ErrQueueGone, n)
 		}
 	}
+	if s.cfg.ZeroCopy == ZeroCopyRequire {
+		// What the driver's own set-up of the queue says; with auto the kernel
+		// would fall back to copy mode.
+		return fmt.Errorf(`bind: %w by the driver; use zero_copy = "auto": %w`, ErrZeroCopy, err)
+	}
 	return fmt.Errorf("bind: %w", err)
 }
 

@@ -9,6 +9,12 @@ import (
 	"aarch64.com/isthmus/perf/lab"
 )
 
+// QEMU's names of network cards.
+const (
+	virtioNet = "virtio-net-pci"
+	igb       = "igb" // Intel 82576: RSS over its queues, and since QEMU 8.0
+)
+
 // The bridge that joins the cards of a machine, and its ports.
 const (
 	bridgeName = "br0"
@@ -21,7 +27,7 @@ const (
 //	guest eth0 ── card0 ┐
 //	guest eth1 ── card1 ┼─ br0
 //	guest eth2 ── card2 ┘
-func cards(l *lab.Lab, number, queues int) (h *lab.Host, args []string, err error) {
+func cards(l *lab.Lab, m *Machine) (h *lab.Host, args []string, err error) {
 	if h, err = l.Host("cards"); err != nil {
 		return nil, nil, err
 	}
@@ -40,9 +46,9 @@ func cards(l *lab.Lab, number, queues int) (h *lab.Host, args []string, err erro
 	if err := h.Up(bridgeName); err != nil {
 		return nil, nil, err
 	}
-	for i := range number {
+	for i := range m.NICs {
 		name := fmt.Sprintf(portName, i)
-		if err := tap(h, name); err != nil {
+		if err := tap(h, name, m.Card == virtioNet); err != nil {
 			return nil, nil, err
 		}
 		port, err := nl.LinkByName(name)
@@ -55,15 +61,19 @@ func cards(l *lab.Lab, number, queues int) (h *lab.Host, args []string, err erro
 		if err := h.Up(name); err != nil {
 			return nil, nil, err
 		}
-		args = append(args, card(i, name, queues)...)
+		args = append(args, card(m, i, name)...)
 	}
 	return h, args, nil
 }
 
 // tap makes a device that stays when nobody has it open, with as many queues as
 // QEMU opens.
-func tap(h *lab.Host, name string) error {
-	c := exec.Command("ip", "tuntap", "add", "dev", name, "mode", "tap", "multi_queue", "vnet_hdr")
+func tap(h *lab.Host, name string, multi bool) error {
+	args := []string{"tuntap", "add", "dev", name, "mode", "tap", "vnet_hdr"}
+	if multi {
+		args = append(args, "multi_queue")
+	}
+	c := exec.Command("ip", args...)
 	var out outputEnd
 	c.Stdout, c.Stderr = &out, &out
 	err := h.Start(c)
@@ -76,14 +86,18 @@ func tap(h *lab.Host, name string) error {
 	return nil
 }
 
-// card is a virtio-net card. XDP wants no received superpackets and no partial
-// checksums (virtnet_xdp_set, drivers/net/virtio_net.c); the driver hands its
-// queues to AF_XDP only if it maps memory for the device the way it does for
+// card is QEMU's word for one. XDP wants no received superpackets and no partial
+// checksums of virtio-net (virtnet_xdp_set, drivers/net/virtio_net.c); its driver
+// hands queues to AF_XDP only if it maps memory for the device the way it does for
 // real ones (VIRTIO_F_ACCESS_PLATFORM, which QEMU calls iommu_platform).
-func card(i int, tap string, queues int) []string {
-	return []string{
-		"-netdev", fmt.Sprintf("tap,id=net%d,ifname=%s,script=no,downscript=no,queues=%d", i, tap, queues),
-		"-device", fmt.Sprintf("virtio-net-pci,netdev=net%d,mac=52:54:00:00:01:%02x,mq=on,vectors=%d,rx_queue_size=1024,"+
-			"disable-legacy=on,iommu_platform=on,romfile=,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off", i, i, 2*queues+2),
+func card(m *Machine, i int, tap string) []string {
+	netdev := fmt.Sprintf("tap,id=net%d,ifname=%s,script=no,downscript=no", i, tap)
+	device := fmt.Sprintf("%s,netdev=net%d,mac=52:54:00:00:01:%02x,romfile=", m.Card, i, i)
+	if m.Card == virtioNet {
+		netdev += fmt.Sprintf(",queues=%d", m.CPUs)
+		device += fmt.Sprintf(",mq=on,vectors=%d,rx_queue_size=1024,disable-legacy=on,iommu_platform=on,"+
+			"guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off", 2*m.CPUs+2)
 	}
+	// A port each: virtual functions need room on the bus.
+	return []string{"-netdev", netdev, "-device", fmt.Sprintf("pcie-root-port,id=port%d,chassis=%d", i, i+1), "-device", device + fmt.Sprintf(",bus=port%d", i)}
 }

@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,6 +19,8 @@ type Options struct {
 	Cache    string   // for what is downloaded and unpacked
 	Only     []string // machines, all if empty
 	Packages []string // instead of each machine's own
+	Full     bool     // all packages on each machine that has any, and all their tests
+	Parallel int      // how many machines run at the same time
 	Verbose  bool
 	Out      io.Writer
 }
@@ -32,86 +33,95 @@ type Result struct {
 	Jobs    []Event
 	Failed  []Event
 	Skipped []Event
+	LeftOut string // why it did not run
 	Took    time.Duration
 	Err     error
 }
 
-// Run boots machines one after the other and prints what ran. The error says that
-// something failed; the table says what.
+// Run boots machines and prints what ran. The error says that something failed;
+// the table says what.
 func Run(ctx context.Context, o Options) error {
-	root, err := filepath.Abs(o.Root)
+	machines, err := o.machines()
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
+	s, err := newSession(o)
+	if err != nil {
 		return err
 	}
-	var results []*Result
-	for i := range Machines {
-		m := Machines[i]
-		if len(o.Only) > 0 && !slices.Contains(o.Only, m.Name) {
-			continue
-		}
-		if len(o.Packages) > 0 {
-			m.Packages = o.Packages
-		}
-		r := &Result{Machine: &m}
-		begin := time.Now()
-		if m.User {
-			fmt.Fprintf(o.Out, "%s: %s, this machine's kernel\n", m.Name, m.Arch)
-			r.Err = r.runUser(ctx, root, &o)
-		} else {
-			fmt.Fprintf(o.Out, "%s: %s, kernel of Debian %s\n", m.Name, m.Arch, m.Suite)
-			r.Err = r.run(ctx, root, &o)
-		}
-		r.Took = time.Since(begin)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		results = append(results, r)
+	results := make([]*Result, len(machines))
+	next := make(chan int)
+	var wait sync.WaitGroup
+	for range max(1, o.Parallel) {
+		wait.Go(func() {
+			for i := range next {
+				r := &Result{Machine: &machines[i]}
+				begin := time.Now()
+				if r.Machine.User {
+					r.Err = r.runUser(ctx, s.root, &s.Options)
+				} else {
+					r.Err = r.run(ctx, s)
+				}
+				r.Took = time.Since(begin)
+				results[i] = r
+			}
+		})
 	}
-	if len(results) == 0 {
-		return fmt.Errorf("no machine is called %s", strings.Join(o.Only, ", "))
+	for i := range machines {
+		next <- i
+	}
+	close(next)
+	wait.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	return table(o.Out, results)
 }
 
-// run makes what a machine needs and boots it.
-func (r *Result) run(ctx context.Context, root string, o *Options) error {
-	m := r.Machine
-	k, err := findKernel(ctx, newDebian(o.Cache, m.Suite, m.Arch), m.Kernel)
+// machines are those that are asked for, with what they are asked to run.
+func (o *Options) machines() ([]Machine, error) {
+	var list []Machine
+	for _, m := range Machines {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, m.Name) {
+			continue
+		}
+		if o.Full && m.Tags == "" {
+			m.Packages, m.Tests, m.Patience = []string{"..."}, nil, 10*m.Patience
+		}
+		if len(o.Packages) > 0 {
+			m.Packages, m.Tests = o.Packages, nil
+		}
+		list = append(list, m)
+	}
+	for _, name := range o.Only {
+		if !slices.ContainsFunc(list, func(m Machine) bool { return m.Name == name }) {
+			return nil, fmt.Errorf("no machine is called %s", name)
+		}
+	}
+	return list, nil
+}
+
+// session is what the machines of a run share.
+type session struct {
+	Options
+	root   string
+	mu     sync.Mutex        // one prepares at a time
+	builds map[string]*Build // by architecture and tags
+}
+
+func newSession(o Options) (*session, error) {
+	root, err := filepath.Abs(o.Root)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	programs, err := userland(ctx, newDebian(o.Cache, userSuite, m.Arch), userPackages)
-	if err != nil {
-		return err
+	if o.Cache, err = filepath.Abs(o.Cache); err != nil {
+		return nil, err
 	}
-	dir, err := os.MkdirTemp(o.Cache, "run-")
-	if err != nil {
-		return err
+	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	plan, files, err := m.plan(ctx, NewBuild(root, m.Arch, filepath.Join(o.Cache, "build-"+m.Arch)))
-	if err != nil {
-		return err
-	}
-	own := filepath.Join(dir, "own")
-	if err := sources(ctx, root, filepath.Join(own, SourcePath)); err != nil {
-		return err
-	}
-	if err := work(ctx, own, filepath.Join(dir, "own.cpio"), k, modules, plan, files); err != nil {
-		return err
-	}
-	image := filepath.Join(dir, "initramfs")
-	if err := writeImage(image, programs, filepath.Join(dir, "own.cpio")); err != nil {
-		return err
-	}
-	var ended error
-	err = boot(ctx, m, k, image, nil, (*exec.Cmd).Start, func(e Event) {
-		ended = errors.Join(ended, r.take(e, o))
-	})
-	return errors.Join(ended, err)
+	o.Out = &lockedWriter{w: o.Out}
+	return &session{Options: o, root: root, builds: map[string]*Build{}}, sweep(o.Cache)
 }
 
 // take notes an event.
@@ -126,7 +136,11 @@ func (r *Result) take(e Event, o *Options) error {
 	case "job":
 		r.Jobs = append(r.Jobs, e)
 		if o.Verbose {
-			fmt.Fprintf(o.Out, "  %-40s %4d passed  %6.1f s  %v\n", e.Job, e.Passed, float64(e.Millis)/1000, e.OK)
+			how := "ok"
+			if !e.OK {
+				how = "FAILED"
+			}
+			fmt.Fprintf(o.Out, "%-15s %-34s %4d passed  %6.1f s  %s\n", r.Machine.Name, e.Job, e.Passed, float64(e.Millis)/1000, how)
 		}
 	case "end":
 		if !e.OK {
@@ -136,44 +150,17 @@ func (r *Result) take(e Event, o *Options) error {
 	return nil
 }
 
-// plan is what a machine does, and the files that it needs for that.
-func (m *Machine) plan(ctx context.Context, b *Build) (Plan, map[string]string, error) {
-	var plan Plan
-	files := map[string]string{}
-	for at, pkg := range map[string]string{"/init": "perf/emulator/guest", isthmusPath: "cmd/isthmus"} {
-		file, err := b.program(ctx, pkg)
-		if err != nil {
-			return plan, nil, err
-		}
-		files[at] = file
-	}
-	all, err := b.Packages(ctx, "")
-	if err != nil {
-		return plan, nil, err
-	}
-	for _, pkg := range all {
-		if !m.wants(pkg) {
-			continue
-		}
-		file, err := b.Test(ctx, pkg, "")
-		if err != nil {
-			return plan, nil, err
-		}
-		at := path.Join("/tests", testName(pkg))
-		files[at] = file
-		plan.Jobs = append(plan.Jobs, Job{
-			Name: pkg, Dir: path.Join(SourcePath, pkg), Args: []string{at, "-test.v", "-test.timeout=240s"},
-			Env: []string{"ISTHMUS_BINARY=" + isthmusPath}, Seconds: 250, Tests: true,
-		})
-	}
-	if m.Demo {
-		plan.Jobs = append(plan.Jobs, Job{Name: "isthmus demo", Dir: "/tmp", Args: []string{isthmusPath, "demo"}, Seconds: 120})
-	}
-	return plan, files, nil
+// lockedWriter takes whole lines of several writers.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
 }
 
-// isthmusPath is where the guest has isthmus.
-const isthmusPath = "/usr/bin/isthmus"
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
 
 // wants tells whether a package's tests run here.
 func (m *Machine) wants(pkg string) bool {

@@ -22,7 +22,7 @@ func findKernel(ctx context.Context, d *debian, meta string) (*kernel, error) {
 	var names []string
 	if data, err := os.ReadFile(stamp); err == nil {
 		names = strings.Fields(string(data))
-	} else if names, err = kernelPackages(meta, func(name string) ([]string, error) { return d.depends(ctx, name) }); err != nil {
+	} else if names, err = packagesOf(meta, func(name string) ([]string, error) { return d.depends(ctx, name) }); err != nil {
 		return nil, fmt.Errorf("Debian %s: %w", d.suite, err)
 	}
 	root, err := d.unpack(ctx, false, names...)
@@ -38,10 +38,6 @@ func findKernel(ctx context.Context, d *debian, meta string) (*kernel, error) {
 			k.release = r
 		}
 	}
-	k.image = filepath.Join(root, "boot", "vmlinuz-"+k.release)
-	if _, err := os.Stat(k.image); err != nil {
-		return nil, err
-	}
 	k.modules = filepath.Join(root, "lib/modules", k.release)
 	if moved := filepath.Join(root, "usr/lib/modules", k.release); exists(moved) {
 		// depmod looks in /lib alone where it is of the time before.
@@ -55,6 +51,9 @@ func findKernel(ctx context.Context, d *debian, meta string) (*kernel, error) {
 			}
 		}
 	}
+	if k.image = filepath.Join(root, "boot", "vmlinuz-"+k.release); !exists(k.image) {
+		k.image = filepath.Join(k.modules, "vmlinuz") // since Debian 14
+	}
 	if !exists(filepath.Join(k.modules, "modules.dep")) {
 		if err := command(ctx, "", nil, "depmod", "-b", root, k.release); err != nil {
 			return nil, err
@@ -63,9 +62,9 @@ func findKernel(ctx context.Context, d *debian, meta string) (*kernel, error) {
 	return k, nil
 }
 
-// kernelPackages names those of a metapackage's kernel: one, or since Debian 14 the
+// packagesOf names those of a metapackage's kernel: one, or since Debian 14 the
 // image, the modules and what belongs to them, all of one release.
-func kernelPackages(meta string, depends func(string) ([]string, error)) ([]string, error) {
+func packagesOf(meta string, depends func(string) ([]string, error)) ([]string, error) {
 	found, err := depends(meta)
 	if err != nil {
 		return nil, err

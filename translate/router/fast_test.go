@@ -19,6 +19,7 @@ import (
 // TestFastPath has the kernel translate what is plain, with a static mapping, a
 // dynamic one and a shared address: bulk arrives whole, and user space sees little.
 func TestFastPath(t *testing.T) {
+	labtest.NeedFastPath(t)
 	for _, c := range []struct{ share, ingress bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		share := c.share
 		t.Run(fmt.Sprintf("share=%v,ingress=%v", share, c.ingress), func(t *testing.T) {
@@ -93,6 +94,7 @@ func TestFastPath(t *testing.T) {
 
 // TestFastPathInterfacesComeAndGo: an interface is attached to when it appears.
 func TestFastPathInterfacesComeAndGo(t *testing.T) {
+	labtest.NeedFastPath(t)
 	topology, err := labtest.New(t, "fast").Build(lab.TopologyConfig{VMs: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +137,7 @@ func TestFastPathInterfacesComeAndGo(t *testing.T) {
 
 // TestFastPathRefusesInterface: frames without an Ethernet header are none.
 func TestFastPathRefusesInterface(t *testing.T) {
+	labtest.NeedFastPath(t)
 	topology, err := labtest.New(t, "fast").Build(lab.TopologyConfig{VMs: 1})
 	if err != nil {
 		t.Fatal(err)

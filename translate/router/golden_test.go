@@ -50,6 +50,9 @@ func TestGolden(t *testing.T) {
 	labtest.Need(t)
 	for _, path := range goldenPaths {
 		t.Run(path.name, func(t *testing.T) {
+			if path.fast {
+				labtest.NeedFastPath(t)
+			}
 			ran, left := 0, 0
 			var fast uint64
 			for _, group := range byMTU(cases) {

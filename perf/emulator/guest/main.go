@@ -86,7 +86,12 @@ func work() error {
 		return fmt.Errorf("ip link set lo up: %w", err)
 	}
 	for _, j := range plan.Jobs {
-		j.Run(context.Background(), say)
+		j.Run(context.Background(), func(e emulator.Event) {
+			if e.Kind == "job" && !e.OK {
+				e.Text += "\nthe end of the kernel's log:\n" + kernelLog()
+			}
+			say(e)
+		})
 	}
 	return nil
 }
@@ -106,4 +111,15 @@ func load(file string) error {
 		return fmt.Errorf("load %s: %w", file, err)
 	}
 	return nil
+}
+
+// kernelLog is the end of what the kernel has said, which is kept off the console
+// unless it is grave.
+func kernelLog() string {
+	b := make([]byte, 1<<20)
+	n, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, b)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, n-8<<10):n])
 }

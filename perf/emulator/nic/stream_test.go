@@ -22,8 +22,9 @@ const flows = 64
 // stream is numbered frames from one card to another.
 type stream struct {
 	from, to *card
-	next     int   // to send
-	seen     []int // how often each came
+	id       uint16 // late frames of an earlier stream are none of this one's
+	next     int    // to send
+	seen     []int  // how often each came
 	arrived  int
 	lost     int // given up
 	queues   map[int]int
@@ -36,8 +37,11 @@ type stream struct {
 // on the way holds.
 const window = 128
 
+var streams uint16
+
 func newStream(from, to *card) *stream {
-	return &stream{from: from, to: to, queues: map[int]int{}, last: time.Now(), rand: rand.New(rand.NewPCG(1, uint64(from.index)))}
+	streams++
+	return &stream{id: streams, from: from, to: to, queues: map[int]int{}, last: time.Now(), rand: rand.New(rand.NewPCG(1, uint64(from.index)))}
 }
 
 // frame is number seq: a UDP datagram to an address that is translated. All its
@@ -54,10 +58,11 @@ func (s *stream) frame(b []byte, seq int) []byte {
 	ip[6], ip[7] = unix.IPPROTO_UDP, 64
 	source, to := netip.MustParseAddr("2001:db8::2").As16(), netip.MustParseAddr("64:ff9b::198.51.100.2").As16()
 	copy(ip[8:], source[:])
+	ip[8+15] = byte(seq % flows) // cards may leave ports out of their hash
 	copy(ip[24:], to[:])
 	udp := ip[40:]
 	binary.BigEndian.PutUint16(udp, uint16(1024+seq%flows))
-	binary.BigEndian.PutUint16(udp[2:], 9)
+	binary.BigEndian.PutUint16(udp[2:], s.id)
 	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
 	binary.BigEndian.PutUint16(udp[6:], 0)
 	for i := range udp[8:] {
@@ -101,6 +106,7 @@ func (s *stream) receive() {
 				seq = int(binary.BigEndian.Uint64(f[62:]))
 			}
 			switch {
+			case len(f) >= 70 && binary.BigEndian.Uint16(f[56:]) < s.id:
 			case seq < 0 || seq >= s.next:
 				s.fault("a frame of %d bytes that nobody sent: % x", len(f), f[:min(len(f), 70)])
 			case !bytes.Equal(f, s.frame(want, seq)):
@@ -126,10 +132,20 @@ func (s *stream) fault(format string, args ...any) {
 }
 
 // pump sends n more frames on each stream and waits for them. Those that did not
-// come within patience are lost; where losses are expected, because of what is done
-// to the cards meanwhile, that is a short time, and sending goes on.
-func pump(t *testing.T, n int, patience time.Duration, streams ...*stream) {
+// come within patience are lost, which ends the test; where losses are expected,
+// because of what is done to the cards meanwhile, lossy is a short time after which
+// sending goes on.
+func pump(t *testing.T, n int, streams ...*stream) {
 	t.Helper()
+	pumpLossy(t, n, 0, streams...)
+}
+
+func pumpLossy(t *testing.T, n int, lossy time.Duration, streams ...*stream) {
+	t.Helper()
+	wait := lossy
+	if lossy == 0 {
+		wait = patience
+	}
 	limits := make([]int, len(streams))
 	for i, s := range streams {
 		limits[i], s.last = s.next+n, time.Now()
@@ -141,13 +157,16 @@ func pump(t *testing.T, n int, patience time.Duration, streams ...*stream) {
 			_ = s.to.service()
 			s.send(limits[i])
 			s.receive()
-			if time.Since(s.last) > patience {
+			if time.Since(s.last) > wait && lossy == 0 {
+				s.stuck(t)
+			}
+			if time.Since(s.last) > wait {
 				s.lost, s.last = s.next-s.arrived, time.Now()
 			}
 			busy = busy || s.arrived+s.lost < limits[i]
 		}
 		if busy {
-			wait(streams)
+			sleep(streams)
 		}
 	}
 	for _, s := range streams {
@@ -158,8 +177,24 @@ func pump(t *testing.T, n int, patience time.Duration, streams ...*stream) {
 	}
 }
 
-// wait sleeps until a socket has something, or a millisecond.
-func wait(streams []*stream) {
+// stuck ends the test with all that is known of the cards.
+func (s *stream) stuck(t *testing.T) {
+	t.Helper()
+	for _, c := range []*card{s.from, s.to} {
+		a, err := c.umem.Audit()
+		t.Logf("%s: %+v, %v", c.name, a, err)
+		for _, in := range c.sockets {
+			st, err := in.Stats()
+			t.Logf("%s, queue %d: %d pending, state %v: %+v, %v", c.name, in.Queue(), in.Pending(), in.State(), st, err)
+		}
+		counters, err := c.program.Counters()
+		t.Logf("%s: %+v, %v", c.name, counters, err)
+	}
+	t.Fatalf("%s to %s: nothing more came after %d of %d frames, by queue %v", s.from.name, s.to.name, s.arrived, s.next, s.queues)
+}
+
+// sleep waits until a socket has something, or a millisecond.
+func sleep(streams []*stream) {
 	var fds []unix.PollFd
 	for _, s := range streams {
 		for _, in := range s.to.sockets {

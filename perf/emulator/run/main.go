@@ -20,12 +20,15 @@ func main() {
 	defer cancel()
 	only := flag.String("only", "", "names of machines, with commas between; all if empty")
 	packages := flag.String("packages", "", "packages whose tests run, with commas between, instead of each machine's own")
+	full := flag.Bool("full", false, "run the tests of all packages on each machine, which takes hours")
+	parallel := flag.Int("parallel", 2, "how many machines run at the same time")
 	verbose := flag.Bool("v", false, "tell of each job when it ends")
 	flag.Parse()
 	cache, err := os.UserCacheDir()
 	if err == nil {
 		err = emulator.Run(ctx, emulator.Options{
-			Root: ".", Cache: filepath.Join(cache, "isthmus", "emulator"), Only: list(*only), Packages: list(*packages), Verbose: *verbose, Out: os.Stdout,
+			Root: ".", Cache: filepath.Join(cache, "isthmus", "emulator"), Only: list(*only), Packages: list(*packages),
+			Full: *full, Parallel: *parallel, Verbose: *verbose, Out: os.Stdout,
 		})
 	}
 	if err != nil {

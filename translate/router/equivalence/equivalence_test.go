@@ -49,6 +49,7 @@ func tables(c translate.Config, mtu4, mtu6 int) fastpath.Tables {
 
 func newPair(t testing.TB, c translate.Config, mtu4, mtu6 int) *pair {
 	t.Helper()
+	labtest.NeedFastPath(t)
 	prog, err := fastpath.Load(fastpath.Config{Hosts: 64})
 	if errors.Is(err, fastpath.ErrPermission) || errors.Is(err, fastpath.ErrUnsupported) {
 		if os.Getenv(labtest.RequireEnv) == "1" {

@@ -282,6 +282,7 @@ func TestClosed(t *testing.T) {
 
 // TestCapabilities loads on a thread that has some only.
 func TestCapabilities(t *testing.T) {
+	labtest.NeedFastPath(t)
 	labtest.Need(t)
 	for _, c := range []struct {
 		name string

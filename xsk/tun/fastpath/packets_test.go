@@ -30,6 +30,7 @@ func usual() Tables {
 func load(t testing.TB, hosts int, tables Tables) *Program {
 	t.Helper()
 	labtest.Need(t)
+	labtest.NeedFastPath(t)
 	p, err := Load(Config{Hosts: hosts})
 	if err != nil {
 		t.Fatal(err)
