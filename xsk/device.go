@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,36 @@ func CheckMTU(mtu, chunkSize int) error {
 		return fmt.Errorf("frames of up to %d bytes of packet fit into chunks of %d bytes, and the MTU is %d", room, chunkSize, mtu)
 	}
 	return nil
+}
+
+// coarseDrivers tell their devices in units of 1024 bytes how much of a chunk a
+// frame may take in zero-copy mode, rounded down (SRRCTL.BSIZEPKT: igb_setup_srrctl,
+// IGC_SRRCTL_BSIZEPKT, and ixgbe_configure_srrctl for the 82599). Of Chunk2K that
+// leaves 1024 bytes; a longer frame arrives as several, each cut off.
+var coarseDrivers = []string{"igb", "igc", "ixgbe"}
+
+// ZeroCopyChunk is the size of chunks that zero-copy mode needs on an interface of
+// the calling thread's network namespace, whatever its MTU.
+func ZeroCopyChunk(ifindex int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open control socket: %w", err)
+	}
+	defer unix.Close(fd)
+	name, err := interfaceName(fd, ifindex)
+	if err != nil {
+		return 0, fmt.Errorf("interface %d: %w: %w", ifindex, ErrDeviceGone, err)
+	}
+	return zeroCopyChunk(fd, name), nil
+}
+
+func zeroCopyChunk(fd int, name string) int {
+	// A driver without a name has no zero-copy mode.
+	info, err := unix.IoctlGetEthtoolDrvinfo(fd, name)
+	if err == nil && slices.Contains(coarseDrivers, unix.ByteSliceToString(info.Driver[:])) {
+		return Chunk4K
+	}
+	return Chunk2K
 }
 
 // QueueCount returns how many receive queues an interface of the calling

@@ -13,7 +13,7 @@ import (
 type ZeroCopy uint8
 
 const (
-	ZeroCopyAuto    ZeroCopy = iota // zero-copy if the driver can, else copy
+	ZeroCopyAuto    ZeroCopy = iota // zero-copy if the driver can with chunks of this size, else copy
 	ZeroCopyRequire                 // zero-copy or an error
 	ZeroCopyOff                     // copy
 )
@@ -129,6 +129,12 @@ func (s *Socket) open() (err error) {
 	}
 	if s.name, err = interfaceName(s.ctl, s.cfg.Ifindex); err != nil {
 		return fmt.Errorf("%w: %w", ErrDeviceGone, err)
+	}
+	if need := zeroCopyChunk(s.ctl, s.name); int(s.u.chunkSize) < need {
+		if s.cfg.ZeroCopy == ZeroCopyRequire {
+			return fmt.Errorf("%w: this driver needs chunks of %d bytes for it: set frame_size to that", ErrZeroCopy, need)
+		}
+		s.cfg.ZeroCopy = ZeroCopyOff
 	}
 	s.fd, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	switch {

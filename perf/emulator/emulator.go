@@ -72,10 +72,11 @@ func Run(ctx context.Context, o Options) error {
 	}
 	close(next)
 	wait.Wait()
+	err = table(s.Out, results)
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return fmt.Errorf("it was stopped: %w", context.Cause(ctx))
 	}
-	return table(o.Out, results)
+	return err
 }
 
 // machines are those that are asked for, with what they are asked to run.

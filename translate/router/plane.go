@@ -41,6 +41,7 @@ type device struct {
 	mtu    int
 	mac    string
 	queues []int
+	chunk  int // bytes that zero-copy mode needs, where it may be used
 }
 
 // portQueues are the queues that a port's config and its device give.
@@ -137,18 +138,28 @@ func findDevice(c *PortConfig) (device, error) {
 		return device{}, fmt.Errorf("port %s: %w", c.Interface, err)
 	}
 	d := device{index: l.Attrs().Index, mtu: l.Attrs().MTU, mac: string(l.Attrs().HardwareAddr)}
-	d.queues, err = portQueues(c, d.index)
-	return d, err
+	if d.queues, err = portQueues(c, d.index); err != nil {
+		return d, err
+	}
+	if c.ZeroCopy != xsk.ZeroCopyOff {
+		if d.chunk, err = xsk.ZeroCopyChunk(d.index); err != nil {
+			return d, fmt.Errorf("port %s: %w", c.Interface, err)
+		}
+	}
+	return d, nil
 }
 
 // chunkSize is what frames need for all ports: the smallest size that all MTUs
-// fit into, or the largest there is.
+// fit into and zero-copy mode works with, or the largest there is.
 func (r *Router) chunkSize(devices []device) int {
 	size := xsk.Chunk2K
 	for i := range r.config.Ports {
 		want := r.config.Ports[i].ChunkSize
-		if want == 0 && xsk.CheckMTU(devices[i].mtu, xsk.Chunk2K) != nil {
-			want = xsk.Chunk4K
+		if want == 0 {
+			want = devices[i].chunk
+			if xsk.CheckMTU(devices[i].mtu, xsk.Chunk2K) != nil {
+				want = xsk.Chunk4K
+			}
 		}
 		size = max(size, want)
 	}

@@ -177,7 +177,7 @@ var routerSections = []section{
 			},
 			{
 				name: "frame_size", typ: `"auto", 2048 or 4096`, def: `"auto"`, example: `4096`, restart: true,
-				doc: "Bytes of memory per frame, 282 of which are not for the packet; the largest of all ports holds. With auto 2048 where the MTU fits, else 4096. Larger packets take the kernel path.",
+				doc: "Bytes of memory per frame, 282 of which are not for the packet; the largest of all ports holds. With auto 2048 where the MTU fits and zero_copy does not need more (igb, igc and ixgbe do), else 4096. Larger packets take the kernel path.",
 				set: func(c *Config, v value) { v.frameSize(&c.port().FrameSize) },
 			},
 		},

@@ -39,7 +39,12 @@ func openCard(t *testing.T, name string, queues int, zc xsk.ZeroCopy, attach xsk
 	i, err := net.InterfaceByName(name)
 	must(t, err)
 	c := &card{t: t, name: name, index: i.Index, mac: i.HardwareAddr}
-	c.umem, err = xsk.NewUMEM(xsk.UMEMConfig{Chunks: queues*2048 + 1024, ChunkSize: xsk.Chunk2K, Reserve: 1024})
+	chunk := xsk.Chunk2K
+	if zc == xsk.ZeroCopyRequire {
+		chunk, err = xsk.ZeroCopyChunk(c.index)
+		must(t, err)
+	}
+	c.umem, err = xsk.NewUMEM(xsk.UMEMConfig{Chunks: queues*2048 + 1024, ChunkSize: chunk, Reserve: 1024})
 	must(t, err)
 	c.tables, err = xsk.NewTables()
 	must(t, err)
@@ -51,7 +56,10 @@ func openCard(t *testing.T, name string, queues int, zc xsk.ZeroCopy, attach xsk
 		c.open(q, zc)
 	}
 	// Some drivers take the link down to attach a program.
-	eventually(t, name+" to have a link", func() bool { return c.sockets[0].State() == nil })
+	eventually(t, name+" to have a link", func() bool {
+		i, err := net.InterfaceByIndex(c.index)
+		return err == nil && i.Flags&net.FlagRunning != 0
+	})
 	return c
 }
 

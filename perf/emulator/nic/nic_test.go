@@ -72,6 +72,25 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
+// TestSmallChunks: a driver that would cut frames in chunks of 2048 bytes gets them
+// in copy mode only.
+func TestSmallChunks(t *testing.T) {
+	c := openCard(t, "eth0", 0, xsk.ZeroCopyAuto, xsk.AttachDriver)
+	need, err := xsk.ZeroCopyChunk(c.index)
+	must(t, err)
+	if coarse := driver(t, "eth0") == "igb"; (need > xsk.Chunk2K) != coarse {
+		t.Errorf("%s needs chunks of %d bytes", driver(t, "eth0"), need)
+	}
+	c.open(0, xsk.ZeroCopyAuto)
+	if got := c.sockets[0].Mode(); got != xsk.Copy {
+		t.Errorf("%v mode", got)
+	}
+	_, err = xsk.Open(c.umem, xsk.SocketConfig{Ifindex: c.index, Queue: 1, ZeroCopy: xsk.ZeroCopyRequire})
+	if !errors.Is(err, xsk.ErrZeroCopy) {
+		t.Errorf("required: %v", err)
+	}
+}
+
 // TestLinkFlap: after the link was down and up again traffic goes on, and no
 // chunk is left behind.
 func TestLinkFlap(t *testing.T) {
