@@ -23,7 +23,7 @@ func findKernel(ctx context.Context, d *debian, meta string) (*kernel, error) {
 	if data, err := os.ReadFile(stamp); err == nil {
 		names = strings.Fields(string(data))
 	} else if names, err = packagesOf(meta, func(name string) ([]string, error) { return d.depends(ctx, name) }); err != nil {
-		return nil, fmt.Errorf("Debian %s: %w", d.suite, err)
+		return nil, fmt.Errorf("kernel of Debian %s: %w", d.suite, err)
 	}
 	root, err := d.unpack(ctx, false, names...)
 	if err != nil {
