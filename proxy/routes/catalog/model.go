@@ -45,7 +45,10 @@ type Meta struct {
 // Project is a customer's, with the prefixes its VMs are in.
 type Project struct {
 	Meta
-	Name     string         `json:"name"` // [a-z0-9-], at most 63
+	Name string `json:"name"` // [a-z0-9-], at most 63
+	// ID is random, and tells a project from an earlier one of its name, so that
+	// that one's tokens, trust and TXT records are worth nothing to it.
+	ID       string         `json:"id"`
 	Title    string         `json:"title,omitempty"`
 	Prefixes []netip.Prefix `json:"prefixes"`
 	Proxies  int            `json:"max_proxies,omitempty"` // at most; 0: DefaultMaxProxies
@@ -81,9 +84,14 @@ type Proxy struct {
 
 	Proof     Proof     `json:"proof"`
 	Challenge string    `json:"challenge"`         // what the TXT record has to say
-	Seen      time.Time `json:"seen,omitzero"`     // TXT record last found
-	Checked   time.Time `json:"checked,omitzero"`  // last looked for
+	Seen      time.Time `json:"seen,omitzero"`     // TXT record last found; written now and then only
+	Checked   time.Time `json:"checked,omitzero"`  // last looked for; the same
+	Missing   time.Time `json:"missing,omitzero"`  // since when name servers say that it is gone
 	Problem   string    `json:"problem,omitempty"` // why it was not found, for the customer
+
+	// Edited is the revision of the last change by people, if the last one of all
+	// was a look at the DNS, or else 0: that look shall not spoil an If-Match.
+	Edited store.Revision `json:"edited,omitempty"`
 }
 
 // Verb is what a token may do.
@@ -99,20 +107,23 @@ const (
 // Token is a key to the API. Its secret is never stored, only what it hashes to.
 type Token struct {
 	Meta
-	ID      string    `json:"id"`
-	Name    string    `json:"name"`
-	Project string    `json:"project,omitempty"` // "": all, for operators only
-	Verb    Verb      `json:"verb"`
-	Hash    []byte    `json:"hash"` // SHA-256 of the secret, which has 256 bits
-	Expires time.Time `json:"expires,omitzero"`
-	Parent  string    `json:"parent,omitempty"` // of a session of the page: the token that signed in
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Project string `json:"project,omitempty"` // "": all, for operators only
+	// ProjectID is the project's ID at that time.
+	ProjectID string    `json:"project_id,omitempty"`
+	Verb      Verb      `json:"verb"`
+	Hash      []byte    `json:"hash"` // SHA-256 of the secret, which has 256 bits
+	Expires   time.Time `json:"expires,omitzero"`
+	Parent    string    `json:"parent,omitempty"` // of a session of the page: the token that signed in
 }
 
 // Trust is an operator's word that a project may have all names in a domain.
 type Trust struct {
 	Meta
-	Domain  string `json:"domain"`
-	Project string `json:"project"`
+	Domain    string `json:"domain"`
+	Project   string `json:"project"`
+	ProjectID string `json:"project_id"`
 }
 
 // Hold keeps a released host name from other projects for a while.
