@@ -76,10 +76,10 @@ func TestPutProxy(t *testing.T) {
 	if _, _, err := c.PutProxy(ctx, admin, line("blog", "www.shop.example"), Match{}); !errors.Is(err, ErrTaken) {
 		t.Errorf("another project: %v", err)
 	}
-	if err := c.DeleteProxy(ctx, admin, "blog", "www.shop.example", Match{}); !errors.Is(err, ErrNotFound) {
+	if _, err := c.DeleteProxy(ctx, admin, "blog", "www.shop.example", Match{}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("delete another's: %v", err)
 	}
-	if err := c.DeleteProxy(ctx, admin, "shop", "www.shop.example", Match{}); err != nil {
+	if _, err := c.DeleteProxy(ctx, admin, "shop", "www.shop.example", Match{}); err != nil {
 		t.Error(err)
 	}
 	page, _, err := c.AuditLog(ctx, "shop", "", 10)

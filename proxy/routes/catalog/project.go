@@ -103,9 +103,10 @@ func (c *Catalog) prefixesFree(ctx context.Context, p *Project) error {
 }
 
 // DeleteProject removes a project without proxies, with its tokens and what is
-// trusted to it. Errors: ErrNotFound, ErrInUse, store.ErrConflict.
-func (c *Catalog) DeleteProject(ctx context.Context, a Actor, name string, m Match) error {
-	_, err := c.change(ctx, func() (store.Txn, error) {
+// trusted to it, and gives the revision of the change. Errors: ErrNotFound, ErrInUse,
+// store.ErrConflict.
+func (c *Catalog) DeleteProject(ctx context.Context, a Actor, name string, m Match) (store.Revision, error) {
+	rev, err := c.change(ctx, func() (store.Txn, error) {
 		key, counter := projectKey(name), countKey(name)
 		got, _, err := c.store.Get(ctx, key, counter)
 		if err != nil {
@@ -134,10 +135,10 @@ func (c *Catalog) DeleteProject(ctx context.Context, a Actor, name string, m Mat
 		return t, nil
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	// Both are bound to the project's ID and worth nothing by now.
-	return c.sweepProject(ctx, a, name)
+	return rev, c.sweepProject(ctx, a, name)
 }
 
 // counted reads how many proxies a project has.

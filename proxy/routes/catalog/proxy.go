@@ -156,10 +156,10 @@ func (p *Project) Limit() int {
 }
 
 // DeleteProxy releases a host name. If it has been served, others can't have it for
-// a while. With a project, the name has to be its. Errors: ErrNotFound,
-// store.ErrConflict.
-func (c *Catalog) DeleteProxy(ctx context.Context, a Actor, project, host string, m Match) error {
-	_, err := c.change(ctx, func() (store.Txn, error) {
+// a while. With a project, the name has to be its. It gives the revision of the
+// change. Errors: ErrNotFound, store.ErrConflict.
+func (c *Catalog) DeleteProxy(ctx context.Context, a Actor, project, host string, m Match) (store.Revision, error) {
+	return c.change(ctx, func() (store.Txn, error) {
 		key := proxyKey(host)
 		got, _, err := c.store.Get(ctx, key)
 		if err != nil {
@@ -196,7 +196,6 @@ func (c *Catalog) DeleteProxy(ctx context.Context, a Actor, project, host string
 		c.audit(&t, a, old.Project, "proxy.delete", host, old, nil)
 		return t, nil
 	})
-	return err
 }
 
 // Route is what the proxies serve, or an error that says why they don't: the
