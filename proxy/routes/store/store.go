@@ -26,6 +26,7 @@ const (
 	MaxKey   = 1 << 10  // bytes
 	MaxValue = 64 << 10 // bytes
 	MaxTxn   = 100      // conditions, puts and deletes of one transaction together; etcd's is 128
+	MaxBytes = 1 << 20  // keys and values of one transaction together; etcd's requests have 1.5 MiB
 )
 
 var (
@@ -78,14 +79,17 @@ type Txn struct {
 }
 
 // Store is an engine. Its methods may be called from many goroutines. Errors wrap
-// those above where they fit; a context that ends gives its own error.
+// those above where they fit; a context that ends gives its own error. After Close
+// all fail with ErrUnavailable.
 type Store interface {
 	// Get reads keys at one revision, the newest one there is (linearizable). Those
-	// that are not there are left out.
+	// that are not there are left out; without keys it tells the revision.
 	Get(ctx context.Context, keys ...string) (map[string]Entry, Revision, error)
 
 	// List calls f with all entries whose keys begin with prefix, in the order of
-	// keys, as they were at the revision it returns. An error of f ends it.
+	// keys, as they were at the revision it returns. An error of f ends it and is
+	// returned; after any error, what f has been given is not all there is. f may use
+	// the store.
 	List(ctx context.Context, prefix string, f func(Entry) error) (Revision, error)
 
 	// Watch calls f with the changes of keys that begin with prefix, made after a
@@ -93,15 +97,21 @@ type Store interface {
 	// commit come in one call, which may have those of several; through is the
 	// revision up to which everything has been told, and a call without changes
 	// just says so. Idle, it calls f at least every few seconds if the store answers.
+	// It ends with ErrUnavailable if the store does not answer for some seconds; who
+	// watched goes on after the last through. A revision that the store has not
+	// reached, as of one restored from a backup, is ErrCompacted, too.
 	Watch(ctx context.Context, prefix string, after Revision, f func(changes []Change, through Revision) error) error
 
 	// Commit carries out a transaction and gives its revision. What it changed is in
 	// every Get and List from then on.
 	Commit(ctx context.Context, t Txn) (Revision, error)
 
-	// Announce keeps a key for as long as this process is there: it is removed some
-	// seconds after the process has died, or on Close. Announced keys have revisions
-	// and are watched and listed like all others.
+	// Announce prepares a key that is there for as long as this process is, from the
+	// first Set on: it is removed some seconds after the process has died, or on Close.
+	// Announced keys have revisions and are watched and listed like all others. If
+	// two processes announce the same one, the last Set counts. To find the one that
+	// does what only one shall do, let each announce a key of its own below a common
+	// prefix: it is who has the lowest Created.
 	Announce(ctx context.Context, key string) (Announcement, error)
 
 	// Close ends watches and announcements.
@@ -110,7 +120,9 @@ type Store interface {
 
 // Announcement is a key that lives with this process.
 type Announcement interface {
-	// Set changes the value. After a time without the store, it puts the key back.
+	// Set changes the value. If the key gets lost in a time without the store, it is
+	// put back, by the next Set or before.
 	Set(ctx context.Context, value []byte) error
+	// Close removes the key.
 	Close() error
 }
