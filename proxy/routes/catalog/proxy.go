@@ -143,7 +143,7 @@ func (c *Catalog) lose(ctx context.Context, t *store.Txn, p *Proxy) error {
 		return err
 	}
 	recount(t, got, p.Project, n-1)
-	c.audit(t, Actor{By: "dns"}, p.Project, "proxy.lose", p.Host, *p, nil)
+	c.audit(t, Actor{By: dnsActor}, p.Project, "proxy.lose", p.Host, *p, nil)
 	return nil
 }
 
