@@ -78,6 +78,9 @@ func (c *Catalog) auditNames(ctx context.Context, prefix, from string, f func(na
 // empty, of all. Before is where the last call ended, or empty; next is empty at
 // the end.
 func (c *Catalog) AuditLog(ctx context.Context, project, before string, n int) (page []Audit, next string, err error) {
+	if project != "" && checkName("project", project) != nil {
+		return nil, "", notFound(projectKey(project))
+	}
 	// Nothing is from the future, but for clocks that differ.
 	from := auditStamp(c.o.Now().Add(day))
 	if before != "" {

@@ -181,7 +181,8 @@ func get[T any](ctx context.Context, s store.Store, key string, decode func(stor
 
 // notFound names the record of a key as people do: "project shop".
 func notFound(key string) error {
-	return fmt.Errorf("%s: %w", strings.Replace(strings.TrimPrefix(key, Serving), "/", " ", 1), ErrNotFound)
+	kind, name, _ := strings.Cut(strings.TrimPrefix(key, Serving), "/")
+	return fmt.Errorf("%s %.100q: %w", kind, name, ErrNotFound) // quoted: it may be anything
 }
 
 // Nodes lists those that are alive.

@@ -14,11 +14,15 @@ import (
 
 // Who may have a host name:
 //
-// One project at a time has a name, or claims it without proof, which is no more
-// than being there first. Against a claim, and against a wildcard or a hold of
-// another project, a proof of one's own in the DNS wins; against a proof, it wins
-// only when that one is gone. Nothing but an operator wins against an operator's
-// word.
+// One project at a time has a name; until it has proven it, that is no more than a
+// claim of who came first. Another project gets the name only if the DNS shows its
+// challenge and not the first one's, or if an operator trusts it with the domain and
+// the first one is not served. Against a wildcard over the name, or a hold, its own
+// challenge in the DNS or an operator's trust is enough. Nothing but an operator wins
+// against an operator's word.
+//
+// A wildcard may be added over other projects' names: it takes the parent's proof,
+// and an exact name that is served goes before it, whoever has which.
 
 // TXT is where the record has to stand that proves a host name, which for a
 // wildcard is at its parent.
@@ -131,12 +135,11 @@ func (s *survey) permit(p *Proxy, look looker) (proven bool, err error) {
 	switch {
 	case others && s.holder.Proof == Trusted:
 		return false, fmt.Errorf("%s: %w", p.Host, ErrTaken)
-	case others && s.holder.Proof.Serves():
-		return true, s.appeal(p, look, s.holder.Challenge)
-	case s.trusted:
+	case s.trusted && !(others && s.holder.Proof.Serves()):
 		return false, nil
-	case others,
-		s.hold != nil && s.hold.Project != name && s.hold.Until.After(s.at),
+	case others:
+		return true, s.appeal(p, look, s.holder.Challenge)
+	case s.hold != nil && s.hold.Project != name && s.hold.Until.After(s.at),
 		s.over != nil && s.over.Project != name:
 		return true, s.appeal(p, look, "")
 	}

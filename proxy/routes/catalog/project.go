@@ -12,6 +12,9 @@ import (
 
 // Project reads one; ErrNotFound if there is none.
 func (c *Catalog) Project(ctx context.Context, name string) (Project, error) {
+	if checkName("name", name) != nil {
+		return Project{}, notFound(projectKey(name))
+	}
 	return get(ctx, c.store, projectKey(name), DecodeProject)
 }
 
@@ -106,8 +109,11 @@ func (c *Catalog) prefixesFree(ctx context.Context, p *Project) error {
 // trusted to it, and gives the revision of the change. Errors: ErrNotFound, ErrInUse,
 // store.ErrConflict.
 func (c *Catalog) DeleteProject(ctx context.Context, a Actor, name string, m Match) (store.Revision, error) {
+	key, counter := projectKey(name), countKey(name)
+	if checkName("name", name) != nil {
+		return 0, notFound(key)
+	}
 	rev, err := c.change(ctx, func() (store.Txn, error) {
-		key, counter := projectKey(name), countKey(name)
 		got, _, err := c.store.Get(ctx, key, counter)
 		if err != nil {
 			return store.Txn{}, err

@@ -12,6 +12,9 @@ import (
 
 // Proxy reads one; ErrNotFound if there is none.
 func (c *Catalog) Proxy(ctx context.Context, host string) (Proxy, error) {
+	if checkHost(host) != nil {
+		return Proxy{}, notFound(proxyKey(host))
+	}
 	return get(ctx, c.store, proxyKey(host), DecodeProxy)
 }
 
@@ -126,6 +129,7 @@ func (c *Catalog) addProxy(ctx context.Context, a Actor, p *Proxy, s *survey, m 
 	}
 	c.audit(&t, a, p.Project, "proxy.create", p.Host, nil, *p)
 	if loser := s.holder; loser != nil {
+		p.Since = loser.Since // the key stays
 		return t, c.lose(ctx, &t, loser)
 	}
 	return t, nil
@@ -159,8 +163,11 @@ func (p *Project) Limit() int {
 // a while. With a project, the name has to be its. It gives the revision of the
 // change. Errors: ErrNotFound, store.ErrConflict.
 func (c *Catalog) DeleteProxy(ctx context.Context, a Actor, project, host string, m Match) (store.Revision, error) {
+	key := proxyKey(host)
+	if checkHost(host) != nil {
+		return 0, notFound(key)
+	}
 	return c.change(ctx, func() (store.Txn, error) {
-		key := proxyKey(host)
 		got, _, err := c.store.Get(ctx, key)
 		if err != nil {
 			return store.Txn{}, err
@@ -189,13 +196,19 @@ func (c *Catalog) DeleteProxy(ctx context.Context, a Actor, project, host string
 			return store.Txn{}, err
 		}
 		recount(&t, counter, old.Project, n-1)
-		if old.Proof != Pending {
-			hold := Hold{Host: host, Project: old.Project, Until: c.o.Now().UTC().Add(c.o.Hold)}
-			t.Put = append(t.Put, store.Put{Key: holdKey(host), Value: encode(hold)})
-		}
+		c.release(&t, &old)
 		c.audit(&t, a, old.Project, "proxy.delete", host, old, nil)
 		return t, nil
 	})
+}
+
+// release keeps the name of a proxy that is deleted from other projects for a while,
+// if it has ever been served: links and DNS records may still lead to it.
+func (c *Catalog) release(t *store.Txn, p *Proxy) {
+	if p.Proof != Pending {
+		hold := Hold{Host: p.Host, Project: p.Project, Until: c.o.Now().UTC().Add(c.o.Hold)}
+		t.Put = append(t.Put, store.Put{Key: holdKey(p.Host), Value: encode(hold)})
+	}
 }
 
 // Route is what the proxies serve, or an error that says why they don't: the

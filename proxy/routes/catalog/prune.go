@@ -92,11 +92,11 @@ func (c *Catalog) Holds(ctx context.Context, project string) ([]Hold, error) {
 
 // DeleteHold lets all projects have a released name at once. ErrNotFound.
 func (c *Catalog) DeleteHold(ctx context.Context, a Actor, host string) error {
-	if e := checkHost(host); e != nil {
-		return fmt.Errorf("hold %.100q: %w", host, ErrNotFound)
+	key := holdKey(host)
+	if checkHost(host) != nil {
+		return notFound(key)
 	}
 	_, err := c.change(ctx, func() (store.Txn, error) {
-		key := holdKey(host)
 		got, _, err := c.store.Get(ctx, key)
 		if err != nil {
 			return store.Txn{}, err

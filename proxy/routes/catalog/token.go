@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -205,7 +206,11 @@ func secretID(secret string) (id string, ok bool) {
 		return "", false
 	}
 	id = rest[:idLen]
-	return id, strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") == ""
+	return id, isID(id)
+}
+
+func isID(s string) bool {
+	return len(s) == idLen && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
 }
 
 // Tokens lists those of a project, or all, sessions included.
@@ -220,26 +225,42 @@ func (c *Catalog) Tokens(ctx context.Context, project string) ([]Token, error) {
 // RevokeToken ends a token, and with it the sessions that it signed in. With a
 // project, it has to be its. ErrNotFound if there is none.
 func (c *Catalog) RevokeToken(ctx context.Context, a Actor, project, id string) error {
-	if strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") != "" || len(id) != idLen {
-		return fmt.Errorf("token %.40q: %w", id, ErrNotFound)
+	key := tokenKey(id)
+	if !isID(id) {
+		return notFound(key)
 	}
+	session := false
 	_, err := c.change(ctx, func() (store.Txn, error) {
-		got, _, err := c.store.Get(ctx, tokenKey(id))
+		got, _, err := c.store.Get(ctx, key)
 		if err != nil {
 			return store.Txn{}, err
 		}
-		t, err := maybe(got, tokenKey(id), DecodeToken)
+		t, err := maybe(got, key, DecodeToken)
 		if err != nil {
 			return store.Txn{}, err
 		}
 		if t == nil || project != "" && t.Project != project {
-			return store.Txn{}, notFound(tokenKey(id))
+			return store.Txn{}, notFound(key)
 		}
-		txn := store.Txn{If: []store.Condition{had(got, tokenKey(id))}, Delete: []string{tokenKey(id)}}
+		session = t.Parent != ""
+		txn := store.Txn{If: []store.Condition{had(got, key)}, Delete: []string{key}}
 		c.audit(&txn, a, t.Project, t.action("revoke"), id, t.public(), nil)
 		return txn, nil
 	})
-	return err
+	if err != nil || session {
+		return err
+	}
+	// They are worth nothing by now.
+	sessions, err := list(ctx, c.store, TokenPrefix, DecodeToken, func(t Token) bool { return t.Parent == id })
+	if err != nil {
+		return err
+	}
+	for _, s := range sessions {
+		if err := c.RevokeToken(ctx, a, project, s.ID); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *Token) action(what string) string {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"aarch64.com/isthmus/proxy/routes"
 	"aarch64.com/isthmus/proxy/routes/store"
 	"golang.org/x/net/publicsuffix"
 )
@@ -84,8 +83,8 @@ func (c *Catalog) PutTrust(ctx context.Context, a Actor, t Trust, m Match) (Trus
 // DeleteTrust takes the word back. The proxies in the domain are as they would be
 // without it. Errors: ErrNotFound, store.ErrConflict.
 func (c *Catalog) DeleteTrust(ctx context.Context, a Actor, domain string, m Match) error {
-	if err := routes.CheckHost(domain); err != nil {
-		return fmt.Errorf("trust in %.100q: %w", domain, ErrNotFound)
+	if checkHost(domain) != nil {
+		return notFound(trustKey(domain))
 	}
 	_, err := c.change(ctx, func() (store.Txn, error) {
 		got, _, err := c.store.Get(ctx, trustKey(domain))
@@ -190,7 +189,8 @@ func (c *Catalog) trusted(ctx context.Context) (trustMap, error) {
 	}
 	all := trustMap{}
 	err = each(ctx, c.store, TrustPrefix, DecodeTrust, func(t Trust) error {
-		if all[t.Domain] = ""; ids[t.Project] == t.ProjectID {
+		all[t.Domain] = ""
+		if id, ok := ids[t.Project]; ok && id == t.ProjectID {
 			all[t.Domain] = t.Project
 		}
 		return nil
