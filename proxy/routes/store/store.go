@@ -88,8 +88,8 @@ type Store interface {
 
 	// List calls f with all entries whose keys begin with prefix, in the order of
 	// keys, as they were at the revision it returns. An error of f ends it and is
-	// returned; after any error, what f has been given is not all there is. f may use
-	// the store.
+	// returned; after any error, what f has been given is not all there is, and
+	// ErrCompacted is to be tried again. f may use the store.
 	List(ctx context.Context, prefix string, f func(Entry) error) (Revision, error)
 
 	// Watch calls f with the changes of keys that begin with prefix, made after a

@@ -49,19 +49,30 @@ func Run(t *testing.T, bed func(t *testing.T) Bed) {
 		{"Counter", testCounter},
 		{"Watch", testWatch},
 		{"WatchEnds", testWatchEnds},
-		{"WatchIdle", testWatchIdle},
 		{"WatchResume", testWatchResume},
 		{"WatchLargeCommits", testWatchLargeCommits},
 		{"WatchHistory", testWatchHistory},
 		{"Announce", testAnnounce},
-		{"AnnounceKilled", testAnnounceKilled},
-		{"AnnounceTwice", testAnnounceTwice},
 		{"Contexts", testContexts},
 		{"Close", testClose},
 		{"OpenAgain", testOpenAgain},
 		{"Many", testMany},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, bed(t)) })
+	}
+	// These wait for time to pass.
+	for _, c := range []struct {
+		name string
+		run  func(t *testing.T, b Bed)
+	}{
+		{"WatchIdle", testWatchIdle},
+		{"AnnounceKilled", testAnnounceKilled},
+		{"AnnounceTwice", testAnnounceTwice},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t, bed(t))
+		})
 	}
 }
 
