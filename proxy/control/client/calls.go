@@ -80,8 +80,8 @@ func (c *Client) DeleteProject(ctx context.Context, name string, cond If) (Answe
 	return c.do(ctx, http.MethodDelete, join("projects", name), &cond, nil, nil)
 }
 
-// Proxies lists those of a project, by host name; with a search, those that have it
-// in their host name or backends.
+// Proxies lists those of a project, by host name; with a search, those with it in
+// their host names.
 func (c *Client) Proxies(ctx context.Context, project, search string) iter.Seq2[wire.Proxy, error] {
 	query := url.Values{}
 	if search != "" {

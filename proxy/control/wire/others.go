@@ -67,7 +67,7 @@ type Node struct {
 
 // Audit is one change: who, what, when.
 type Audit struct {
-	ID      string    `json:"id" doc:"Its cursor"`
+	ID      string    `json:"id" doc:"What it is called"`
 	At      time.Time `json:"at" doc:"When"`
 	By      string    `json:"by" doc:"ID of a token, or the name of an operator"`
 	From    string    `json:"from,omitempty" doc:"Address of the client"`

@@ -1,6 +1,10 @@
 package wire
 
-import "strings"
+import (
+	"fmt"
+	"net/http"
+	"strings"
+)
 
 // Problem says why a request was not carried out (RFC 9457), as
 // application/problem+json.
@@ -59,3 +63,8 @@ func (p *Problem) ContentType(string) string { return ProblemType }
 
 // ProblemType is the media type of a [Problem].
 const ProblemType = "application/problem+json"
+
+// Refuse makes a problem.
+func Refuse(status int, format string, a ...any) *Problem {
+	return &Problem{Status: status, Title: http.StatusText(status), Detail: fmt.Sprintf(format, a...)}
+}
