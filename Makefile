@@ -18,7 +18,7 @@ VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 # systemd, openssh-server, unbound, nginx and etcd-server start a service each, which the tests don't need.
 DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl openssl nginx unbound \
                     openssh-client openssh-server putty-tools dropbear-bin python3-paramiko rsync ssh-audit \
-                    etcd-server
+                    etcd-server apache2-bin chromium pebble dehydrated
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
@@ -78,7 +78,7 @@ bench-kernel-path: build ## compare the kernel path with plain forwarding and TA
 bench-jump: build ## compare the jump server with OpenSSH's sshd (as root, two minutes)
 	@./.ci/as-root ./bin/isthmus perf jump $(BENCHFLAGS)
 
-bench-proxy: build ## compare the web proxy with HAProxy and nginx, if installed (as root, two minutes)
+bench-proxy: build ## compare the web proxy with HAProxy and nginx, if installed (as root, five minutes)
 	@./.ci/as-root ./bin/isthmus perf proxy $(BENCHFLAGS)
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)

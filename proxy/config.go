@@ -34,6 +34,8 @@ type Config struct {
 	// Log gets what an operator should know.
 	Log func(warn bool, message string)
 
+	pseudonym string // in Via and known again there
+
 	connect func(context.Context, netip.AddrPort) (net.Conn, error) // HTTP's way to VMs; connectTCP
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"sync"
@@ -18,15 +19,17 @@ import (
 // work; this counts, and ends what does not get on.
 type exchange struct {
 	http.ResponseWriter
-	web      *web
-	conn     *webConn
-	config   *Config
-	request  *http.Request // as it goes to the ReverseProxy
-	record   Record
-	joined   *routes.Route
-	backend  *backendConn
-	complete bool // the handler came to its end
-	upgrade  bool // the client asks for another protocol and may get it
+	web       *web
+	conn      *webConn
+	config    *Config
+	request   *http.Request // as it goes to the ReverseProxy
+	record    Record
+	joined    *routes.Route
+	backend   *backendConn
+	complete  bool    // the handler came to its end
+	continued bool    // the client got a 100
+	upgrade   bool    // the client asks for another protocol and may get it
+	tunnel    *tunnel // it got it
 
 	headers  atomic.Bool // the answer's have been written
 	reading  atomic.Bool // from the client
@@ -114,7 +117,7 @@ func (x *exchange) route() bool {
 		return refuse(http.StatusBadRequest, BadRequest, "malformed host")
 	}
 	x.record.Host = host
-	if why := x.web.loop(r.Header["Via"]); why != "" {
+	if why := x.web.server.loop(r.Header["Via"]); why != "" {
 		return refuse(http.StatusLoopDetected, Loop, why)
 	}
 	route := x.config.Routes.Load().Lookup(host)
@@ -164,6 +167,9 @@ func (x *exchange) connected(i httptrace.GotConnInfo) {
 
 // WriteHeader implements [http.ResponseWriter].
 func (x *exchange) WriteHeader(status int) {
+	if status > 100 && status < 200 {
+		x.goOn()
+	}
 	if status >= 200 {
 		x.record.Status = status
 		x.headers.Store(true)
@@ -172,6 +178,22 @@ func (x *exchange) WriteHeader(status int) {
 		}
 	}
 	x.ResponseWriter.WriteHeader(status)
+}
+
+// goOn sends 100 (Continue) in front of another interim answer over HTTP/2. net/http
+// keeps what a client expects to itself, sends 100 when the body is read, and does
+// not send it any more after such an answer: the client would wait for nothing. One
+// that expects none ignores it (RFC 9110 section 15.2).
+func (x *exchange) goOn() {
+	if x.request.ProtoMajor != 2 || x.request.ContentLength == 0 || x.continued {
+		return
+	}
+	x.continued = true
+	h := x.Header()
+	fields := maps.Clone(h)
+	clear(h)
+	x.ResponseWriter.WriteHeader(http.StatusContinue)
+	maps.Copy(h, fields)
 }
 
 // Write implements [http.ResponseWriter].
@@ -220,6 +242,10 @@ func (x *exchange) end() {
 	x.timer.Stop()
 	x.timer = nil
 	x.mu.Unlock()
+	if x.tunnel != nil && x.tunnel.handedOver {
+		x.cancel(nil)
+		return
+	}
 	if x.upgrade {
 		x.conn.decide(nextRequest)
 	}

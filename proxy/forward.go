@@ -36,7 +36,7 @@ func rewrite(p *httputil.ProxyRequest) {
 	out.Header.Set("X-Forwarded-Proto", "http")
 	out.Header.Set("X-Forwarded-Host", p.In.Host)
 	out.Header.Set("Forwarded", forwarded(client, p.In.Host))
-	addVia(out.Header, p.In.ProtoMajor, p.In.ProtoMinor, x.web.pseudonym)
+	addVia(out.Header, p.In.ProtoMajor, p.In.ProtoMinor, x.config.pseudonym)
 	// The values come with the end of the body, into the map of the request that
 	// came in.
 	out.Trailer = p.In.Trailer
@@ -108,13 +108,14 @@ func removeSpoofed(h http.Header) {
 // maxHops is how many proxies a request may have passed.
 const maxHops = 20
 
-// loop tells whether a request has been here before (RFC 9110 section 7.6.3).
-func (w *web) loop(via []string) (why string) {
+// loop tells whether a request has been here before (RFC 9110 section 7.6.3),
+// under whatever name.
+func (s *Server) loop(via []string) (why string) {
 	hops := 0
 	for _, v := range via {
 		for hop := range strings.SplitSeq(v, ",") {
 			hops++
-			if fields := strings.Fields(hop); len(fields) > 1 && strings.EqualFold(fields[1], w.pseudonym) {
+			if fields := strings.Fields(hop); len(fields) > 1 && strings.HasSuffix(strings.ToLower(fields[1]), "-"+s.unique) {
 				return "it has been here before"
 			}
 		}
@@ -144,7 +145,7 @@ func answered(r *http.Response) error {
 	if r.StatusCode < 200 && r.StatusCode != http.StatusSwitchingProtocols || r.StatusCode > 999 {
 		return errRefused
 	}
-	addVia(r.Header, r.ProtoMajor, r.ProtoMinor, x.web.pseudonym)
+	addVia(r.Header, r.ProtoMajor, r.ProtoMinor, x.config.pseudonym)
 	if r.StatusCode == http.StatusSwitchingProtocols {
 		return x.switched(r)
 	}

@@ -24,7 +24,7 @@ var pages = map[int]page{
 	http.StatusBadRequest: {Title: "This request cannot be understood",
 		Text: "What your program has sent is not proper HTTP. If this is a browser, try again; if it goes on, clear the cookies for this site."},
 	http.StatusNotFound: {Title: "There is no site here by this name",
-		Text: "If the address is right, the site's owner has not set it up here yet, or not for http://."},
+		Text: "Check its spelling, or try it with https:// in front. If it is right, the site's owner has not set it up here yet."},
 	http.StatusRequestTimeout: {Title: "Your request took too long",
 		Text: "The connection was silent for too long while your request was on its way. Try again."},
 	http.StatusExpectationFailed: {Title: "This request expects too much",

@@ -22,7 +22,7 @@ type quicPart struct {
 	running sync.WaitGroup
 	limiter *limiter // of flows, by client; hosts and projects are in the server's
 
-	moved  movers
+	known  ids
 	counts quicCounts
 }
 
@@ -36,13 +36,15 @@ type QUICStats struct {
 	Stray     uint64 // datagrams that belong to no flow
 	Evicted   uint64 // flows and hellos that made room for others before their time
 	Moved     uint64 // datagrams of known flows from new addresses
+	Mixed     uint64 // datagrams and connections that would share a client's port with another project's
+	Muted     uint64 // answers not sent, for there were too many
 	Lost      uint64 // sends that a socket did not take
 	Truncated uint64 // hellos with more datagrams than are kept
 }
 
 type quicCounts struct {
-	flows, pending                                          atomic.Int64
-	versions, refused, stray, evicted, moved, lost, tooLong atomic.Uint64
+	flows, pending                                                        atomic.Int64
+	versions, refused, stray, evicted, moved, mixed, muted, lost, tooLong atomic.Uint64
 }
 
 func openQUIC(s *Server, at []netip.AddrPort) (part, error) {
@@ -94,64 +96,6 @@ func (q *quicPart) stats(s *Stats) {
 	s.QUIC = QUICStats{
 		Flows: int(c.flows.Load()), Pending: int(c.pending.Load()),
 		Versions: c.versions.Load(), Refused: c.refused.Load(), Stray: c.stray.Load(), Evicted: c.evicted.Load(),
-		Moved: c.moved.Load(), Lost: c.lost.Load(), Truncated: c.tooLong.Load(),
+		Moved: c.moved.Load(), Mixed: c.mixed.Load(), Muted: c.muted.Load(), Lost: c.lost.Load(), Truncated: c.tooLong.Load(),
 	}
-}
-
-// movers finds flows by the connection ids that backends have chosen, for clients
-// whose address has changed (RFC 9000 section 9). Only what comes from an unknown
-// address is looked up here. A client that moves on purpose takes a connection id
-// that only it and the backend know; it stays where it was, for its probes get no
-// answer.
-type movers struct {
-	mu      sync.RWMutex
-	flows   map[string]*flow
-	lengths [maxCID + 1]int
-}
-
-// minMover: shorter connection ids are found by chance.
-const (
-	minMover = 8
-	maxCID   = 20
-)
-
-func (m *movers) add(cid []byte, f *flow) {
-	if len(cid) < minMover || len(cid) > maxCID {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.flows == nil {
-		m.flows = map[string]*flow{}
-	}
-	// The first one keeps it: nobody takes another's.
-	if _, taken := m.flows[string(cid)]; !taken {
-		m.flows[string(cid)] = f
-		m.lengths[len(cid)]++
-	}
-}
-
-func (m *movers) remove(cid []byte, f *flow) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.flows[string(cid)] == f {
-		delete(m.flows, string(cid))
-		m.lengths[len(cid)]--
-	}
-}
-
-// find gives the flow of a datagram with a short header, which does not tell how
-// long the connection id in it is.
-func (m *movers) find(b []byte) *flow {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	for n := minMover; n <= maxCID && n < len(b); n++ {
-		if m.lengths[n] == 0 {
-			continue
-		}
-		if f := m.flows[string(b[1:1+n])]; f != nil {
-			return f
-		}
-	}
-	return nil
 }

@@ -2,11 +2,8 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
-	cryptotls "crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,105 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"aarch64.com/isthmus/proxy/routes"
 	"aarch64.com/isthmus/proxy/sniff"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 )
-
-// newQUICVM is an HTTP/3 server that says its name and how it was reached, and
-// gives back what it is sent.
-func newQUICVM(t *testing.T, name string, hosts ...string) *vm {
-	t.Helper()
-	cert, pool := certificate(t, hosts...)
-	c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http3.Server{
-		TLSConfig:  http3.ConfigureTLSConfig(&cryptotls.Config{Certificates: []cryptotls.Certificate{cert}}),
-		QUICConfig: &quic.Config{Allow0RTT: true, Versions: []quic.Version{quic.Version1, quic.Version2}},
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodPost {
-				_, _ = io.Copy(w, r.Body)
-				return
-			}
-			fmt.Fprintf(w, "%s %v", name, !r.TLS.HandshakeComplete)
-		}),
-	}
-	go func() { _ = s.Serve(c) }()
-	t.Cleanup(func() { s.Close(); c.Close() })
-	return &vm{port: c.LocalAddr().(*net.UDPAddr).AddrPort().Port(), roots: pool}
-}
-
-func newQUICWorld(t *testing.T, change func(*Config), list ...routes.Route) *world {
-	t.Helper()
-	w := newWorld(t, func(c *Config) {
-		c.QUIC, c.HTTPS = c.HTTPS, nil
-		if change != nil {
-			change(c)
-		}
-	}, list...)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		w.Shutdown(ctx)
-		w.quic().limiter.expectEmpty(t)
-		if s := w.Stats().QUIC; s.Flows != 0 || s.Pending != 0 {
-			t.Errorf("left at the end: %+v", s)
-		}
-	})
-	return w
-}
-
-func (w *world) quic() *quicPart { return w.parts[0].(*quicPart) }
-
-// visitor is an HTTP/3 client whose every host is the server.
-type visitor struct {
-	*http.Client
-	tr    *quic.Transport
-	conns []*quic.Conn
-}
-
-func (w *world) visitor(to *vm, version quic.Version) *visitor {
-	w.t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	v := &visitor{tr: &quic.Transport{Conn: c}}
-	h := &http3.Transport{
-		TLSClientConfig: &cryptotls.Config{ClientSessionCache: cryptotls.NewLRUClientSessionCache(10)},
-		QUICConfig:      &quic.Config{Versions: []quic.Version{version}, HandshakeIdleTimeout: 10 * time.Second},
-		Dial: func(ctx context.Context, _ string, t *cryptotls.Config, q *quic.Config) (*quic.Conn, error) {
-			x, err := v.tr.DialEarly(ctx, net.UDPAddrFromAddrPort(w.at), t, q)
-			if err == nil {
-				v.conns = append(v.conns, x)
-			}
-			return x, err
-		},
-	}
-	if to != nil {
-		h.TLSClientConfig.RootCAs = to.roots
-	}
-	v.Client = &http.Client{Transport: h, Timeout: 20 * time.Second}
-	w.t.Cleanup(func() { h.Close(); v.tr.Close(); c.Close() })
-	return v
-}
-
-func (v *visitor) get(t *testing.T, host string) string {
-	t.Helper()
-	r, err := v.Get("https://" + host + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
 
 func TestQUICVersions(t *testing.T) {
 	a := newQUICVM(t, "a", "a.example")
@@ -186,15 +88,6 @@ func TestQUICResumption(t *testing.T) {
 	}
 }
 
-func (w *world) refusedBy(host string, alert sniff.Alert) {
-	w.t.Helper()
-	_, err := w.visitor(nil, quic.Version1).Get("https://" + host + "/")
-	var e *quic.TransportError
-	if !errors.As(err, &e) || !e.Remote || e.ErrorCode != quic.TransportErrorCode(0x100+int(alert)) {
-		w.t.Errorf("%s: %v, want the alert %d", host, err, alert)
-	}
-}
-
 func TestQUICRefusals(t *testing.T) {
 	forbidden := netip.MustParseAddr("2001:db8::1")
 	far := route("far.example", 443)
@@ -249,32 +142,6 @@ func TestQUICVersionNegotiation(t *testing.T) {
 	}
 }
 
-// hello is what a client sends first for a host: its datagrams, in order.
-func helloOf(t *testing.T, host string) [][]byte {
-	t.Helper()
-	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sink.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		_, _ = quic.DialAddr(ctx, sink.LocalAddr().String(), &cryptotls.Config{ServerName: host, NextProtos: []string{"h3"}}, nil)
-	}()
-	var list [][]byte
-	_ = sink.SetReadDeadline(time.Now().Add(20 * time.Second))
-	for range 2 {
-		b := make([]byte, 2000)
-		n, err := sink.Read(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, b[:n])
-	}
-	return list
-}
-
 // A hello with a post-quantum key share has two datagrams, in any order. The
 // first alone waits in bounded memory, and so does a flow that nobody confirms.
 func TestQUICFlood(t *testing.T) {
@@ -310,9 +177,28 @@ func TestQUICFlood(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 	}
-	// Meanwhile a real client gets in, and stays.
+	// Meanwhile a real client gets in, and stays. What is left of the flood may push it out
+	// at first, as anybody who has not yet taken turns with the VM.
 	v := w.visitor(a, quic.Version1)
-	v.get(t, "a.example")
+	patience := v.Timeout
+	v.Timeout = 2 * time.Second
+	eventually(t, "a client gets in", func() bool {
+		for range turns {
+			r, err := v.Get("https://a.example/")
+			if err != nil {
+				v.Transport.(*http3.Transport).CloseIdleConnections()
+				return false
+			}
+			_, err = io.Copy(io.Discard, r.Body)
+			r.Body.Close()
+			if err != nil {
+				return false
+			}
+		}
+		return true
+	})
+	v.Timeout = patience
+	conns := len(v.conns)
 	for i := range 200 {
 		c := from(2000 + i)
 		_, _ = c.Write(h[0])
@@ -320,8 +206,8 @@ func TestQUICFlood(t *testing.T) {
 		c.Close()
 	}
 	v.get(t, "a.example")
-	if len(v.conns) != 1 {
-		t.Errorf("the client had to connect %d times", len(v.conns))
+	if len(v.conns) != conns {
+		t.Errorf("the client had to connect %d times more", len(v.conns)-conns)
 	}
 }
 
@@ -339,144 +225,4 @@ func TestQUICClientLimit(t *testing.T) {
 		t.Errorf("why %q", r.Why)
 	}
 	v.get(t, "a.example")
-}
-
-// A client whose address changes keeps its connection if it keeps a connection
-// id that was in the clear once, and does not harm it if it moves on purpose.
-func TestQUICNewAddress(t *testing.T) {
-	// 8 bytes, so that they are not found by chance: quic-go's own servers have 4.
-	cert, pool := certificate(t, "a.example")
-	c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	tr := &quic.Transport{Conn: c, ConnectionIDLength: 8}
-	defer tr.Close()
-	l, err := tr.Listen(&cryptotls.Config{Certificates: []cryptotls.Certificate{cert}, NextProtos: []string{"echo"}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			x, err := l.Accept(context.Background())
-			if err != nil {
-				return
-			}
-			go func() {
-				if s, err := x.AcceptStream(context.Background()); err == nil {
-					_, _ = io.Copy(s, s)
-				}
-			}()
-		}
-	}()
-	w := newQUICWorld(t, nil, route("a.example", c.LocalAddr().(*net.UDPAddr).AddrPort().Port()))
-	socket := func() *net.UDPConn {
-		u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { u.Close() })
-		return u
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	mine := &quic.Transport{Conn: socket()}
-	defer mine.Close()
-	x, err := mine.Dial(ctx, net.UDPAddrFromAddrPort(w.at), &cryptotls.Config{ServerName: "a.example", RootCAs: pool, NextProtos: []string{"echo"}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := x.OpenStreamSync(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	echo := func() {
-		t.Helper()
-		_ = s.SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := s.Write([]byte("hello")); err != nil {
-			t.Fatal(err)
-		}
-		b := make([]byte, 5)
-		if _, err := io.ReadFull(s, b); err != nil || string(b) != "hello" {
-			t.Fatalf("%q, %v", b, err)
-		}
-	}
-	echo()
-	next := &quic.Transport{Conn: socket()}
-	defer next.Close()
-	p, err := x.AddPath(next)
-	if err != nil {
-		t.Fatal(err)
-	}
-	soon, stop := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer stop()
-	if err := p.Probe(soon); err == nil {
-		t.Error("a probe with a connection id that nobody knows got through")
-	}
-	echo()
-
-	// The kernel's view of a NAT that has forgotten: the same bytes from a new port.
-	q := w.quic()
-	q.moved.mu.RLock()
-	var id string
-	for k := range q.moved.flows {
-		id = k
-	}
-	f := q.moved.flows[id]
-	q.moved.mu.RUnlock()
-	if f == nil {
-		t.Fatal("the backend's connection id is not known")
-	}
-	before := w.Stats().QUIC.Moved
-	other := socket()
-	if _, err := other.WriteToUDPAddrPort(append([]byte("\x40"+id), make([]byte, 30)...), w.at); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the datagram is the flow's", func() bool { return w.Stats().QUIC.Moved == before+1 })
-	echo() // the client's next one moves it back
-}
-
-// A flow goes on while the server drains, and others go to the next server.
-func TestQUICDrain(t *testing.T) {
-	a := newQUICVM(t, "a", "a.example")
-	w := newQUICWorld(t, nil, route("a.example", a.port))
-	v := w.visitor(a, quic.Version1)
-	v.get(t, "a.example")
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	done := make(chan struct{})
-	go func() { w.Shutdown(ctx); close(done) }()
-	eventually(t, "the listeners are closed", func() bool {
-		for _, l := range w.quic().loops {
-			over := make(chan bool, 1)
-			if !l.do(func() { over <- len(l.listeners) == 0 }) {
-				continue
-			}
-			if !<-over {
-				return false
-			}
-		}
-		return true
-	})
-	second := newQUICWorld(t, func(c *Config) { c.QUIC[0] = w.at }, route("a.example", a.port))
-	second.at = w.at
-	for range 10 {
-		second.visitor(a, quic.Version1).get(t, "a.example")
-	}
-	if n := second.Stats().QUIC.Flows; n != 10 {
-		t.Errorf("%d flows at the second server, want 10", n)
-	}
-	v.get(t, "a.example")
-	if len(v.conns) != 1 {
-		t.Errorf("the first client had to connect %d times", len(v.conns))
-	}
-	select {
-	case <-done:
-		t.Fatal("shut down with a flow that is open")
-	default:
-	}
-	cancel()
-	<-done
-	w.expect(Stopped, "a.example")
 }

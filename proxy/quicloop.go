@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
 
+	"aarch64.com/isthmus/proxy/sniff"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,14 +22,20 @@ type quicLoop struct {
 	fd    int             // likewise
 	wake  int             // eventfd
 
+	events []unix.EpollEvent
+	told   int                // how many of them
+	look   func(uintptr) bool // asks for events
+
 	listeners []int
 	addresses []netip.AddrPort
 	paths     map[path][]*flow
 	slots     []*flow
 	free      []int32
 	now       time.Time
-	buffer    []byte
-	control   []byte
+	messages  *messages
+	spare     *sniff.QUIC // of a newcomer that was none
+	second    time.Time   // in which there were
+	answers   int         // to what may be forged
 
 	// Each list is by when its flows are due.
 	pending list.List // the hello is not complete
@@ -52,16 +58,13 @@ const (
 	quicListener = -2 // and below: -2-index
 )
 
-// maxGuesses bounds how many flows get a datagram that may be any one's.
-const maxGuesses = 8
-
-// receives bounds how often one socket is read before others have their turn.
-const receives = 16
+// rounds bounds how often one socket is read before others have their turn.
+const rounds = 4
 
 func newQUICLoop(q *quicPart, at []netip.AddrPort) (*quicLoop, error) {
 	l := &quicLoop{
 		quic: q, wake: -1, addresses: at, paths: map[path][]*flow{},
-		buffer: make([]byte, maxDatagrams), control: make([]byte, controlSize),
+		messages: newMessages(), events: make([]unix.EpollEvent, 256),
 	}
 	for _, x := range []*list.List{&l.pending, &l.dialing, &l.young, &l.steady} {
 		x.Init()
@@ -73,6 +76,10 @@ func newQUICLoop(q *quicPart, at []netip.AddrPort) (*quicLoop, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	l.look = func(uintptr) bool {
+		l.told, _ = unix.EpollWait(l.fd, l.events, 0)
+		return l.told > 0
 	}
 	// The runtime's poller waits for this one, see package relay.
 	l.fd, l.epoll = fd, os.NewFile(uintptr(fd), "epoll")
@@ -115,12 +122,22 @@ func (l *quicLoop) closeListeners() {
 	l.listeners = nil
 }
 
+// maxHanded bounds what other loops hand over, as any queue of datagrams.
+const maxHanded = 1000
+
+// hand is do, unless there is too much to do already.
+func (l *quicLoop) hand(f func()) bool {
+	l.mu.Lock()
+	full := len(l.commands) >= maxHanded
+	l.mu.Unlock()
+	return !full && l.do(f)
+}
+
 // do has f called by the loop. It tells whether that will be.
 func (l *quicLoop) do(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// What other loops hand over is bounded, as any queue of datagrams.
-	if l.over || len(l.commands) > 1000 {
+	if l.over {
 		return false
 	}
 	l.commands = append(l.commands, f)
@@ -141,12 +158,11 @@ func (l *quicLoop) obey() {
 }
 
 func (l *quicLoop) run() {
-	events := make([]unix.EpollEvent, 256)
 	for !l.ended {
-		n := l.wait(events)
+		l.wait()
 		l.now = time.Now()
-		for i := range max(n, 0) {
-			l.event(&events[i])
+		for i := range max(l.told, 0) {
+			l.event(&l.events[i])
 		}
 		l.expire()
 	}
@@ -159,24 +175,23 @@ func (l *quicLoop) run() {
 // tick is how late a timer may be. All of them are for seconds.
 const tick = 50 * time.Millisecond
 
-// wait gives what has happened, or nothing when it is time to look at the timers.
-func (l *quicLoop) wait(events []unix.EpollEvent) (n int) {
-	look := func(uintptr) bool {
-		n, _ = unix.EpollWait(l.fd, events, 0)
-		return n > 0
-	}
-	if look(0); n > 0 {
-		return n
+// wait asks what has happened, and comes back without events when it is time to
+// look at the timers. Package relay's loops wait in the kernel without the
+// runtime's knowledge, because a TLS connection is a dozen events of a few bytes;
+// that takes a processor of the runtime for each loop. Here one event brings up to
+// 1 MB, and a second set of loops would take the processors from the first.
+func (l *quicLoop) wait() {
+	if l.look(0) {
+		return
 	}
 	var deadline time.Time
 	if l.flows() > 0 {
 		deadline = time.Now().Add(tick)
 	}
 	_ = l.epoll.SetReadDeadline(deadline)
-	if l.raw.Read(look) != nil {
-		return 0 // the deadline
+	if l.raw.Read(l.look) != nil {
+		l.told = 0 // the deadline
 	}
-	return n
 }
 
 func (l *quicLoop) flows() int { return len(l.slots) - len(l.free) }
@@ -203,137 +218,17 @@ func (l *quicLoop) event(e *unix.EpollEvent) {
 
 // fromClients reads a listener.
 func (l *quicLoop) fromClients(i int) {
-	for range receives {
-		d, err := udpReceive(l.listeners[i], l.buffer, l.control)
+	for range rounds {
+		n, err := l.messages.receive(l.listeners[i])
 		if err != nil {
 			return
 		}
-		l.take(i, path{d.from, d.to}, &d)
-	}
-}
-
-// take finds the flow of what a client sends.
-func (l *quicLoop) take(i int, p path, d *datagrams) {
-	if len(d.bytes) == 0 {
-		return
-	}
-	if here := l.paths[p]; len(here) == 1 && here[0].confirmed && d.bytes[0]&0x80 == 0 {
-		// All that the kernel joins has the same length, so long headers, which
-		// are of the handshake, may be among them. They go the same way.
-		l.forward(here[0], p, d.bytes, d.segment, d.ecn)
-		return
-	}
-	for b := d.bytes; len(b) > 0; {
-		n := min(d.segment, len(b))
-		l.datagram(i, p, b[:n], d.ecn)
-		b = b[n:]
-	}
-}
-
-func (l *quicLoop) datagram(i int, p path, b []byte, ecn byte) {
-	if b[0]&0x80 != 0 {
-		l.long(i, p, b, ecn)
-		return
-	}
-	here := l.paths[p]
-	if f := ofShort(here, b); f != nil {
-		l.confirm(f)
-		l.forward(f, p, b, len(b), ecn)
-		return
-	}
-	// Client and backend have agreed on a connection id since. Several flows on
-	// one path are rare: each backend gets it, and all but one can't open it.
-	if len(here) > 0 {
-		for _, f := range slices.Clone(here[:min(maxGuesses, len(here))]) { // some may end
-			if !f.over {
-				l.confirm(f)
-				l.forward(f, p, b, len(b), ecn)
-			}
+		for k := range n {
+			d := l.messages.at(k)
+			l.take(i, path{d.from, d.to}, &d)
 		}
-		return
-	}
-	f := l.quic.moved.find(b)
-	if f == nil {
-		l.quic.counts.stray.Add(1)
-		return
-	}
-	l.quic.counts.moved.Add(1)
-	if f.loop == l {
-		l.rebind(f, p)
-		l.forward(f, p, b, len(b), ecn)
-		return
-	}
-	b = append([]byte(nil), b...)
-	f.loop.do(func() {
-		if !f.over {
-			f.loop.rebind(f, p)
-			f.loop.forward(f, p, b, len(b), ecn)
-		}
-	})
-}
-
-// due tells of the first flow in a list whether its time is over.
-func (l *quicLoop) due(x *list.List, after time.Duration) *flow {
-	if e := x.Front(); e != nil {
-		if f := e.Value.(*flow); l.now.Sub(f.since) >= after {
-			return f
+		if n < maxMessages {
+			return
 		}
 	}
-	return nil
-}
-
-func (l *quicLoop) expire() {
-	t := &l.quic.server.config().Timeouts
-	for f := l.due(&l.pending, t.Hello); f != nil; f = l.due(&l.pending, t.Hello) {
-		l.end(f, SlowUser, "hello_timeout")
-	}
-	for f := l.due(&l.dialing, t.Connect); f != nil; f = l.due(&l.dialing, t.Connect) {
-		l.dial(f)
-	}
-	for f := l.due(&l.young, t.Hello); f != nil; f = l.due(&l.young, t.Hello) {
-		if f.first == 0 {
-			l.end(f, SlowBackend, "no_answer")
-		} else {
-			l.end(f, SlowUser, "unconfirmed")
-		}
-	}
-	for f := l.due(&l.steady, t.QUICIdle); f != nil; f = l.due(&l.steady, t.QUICIdle) {
-		if l.now.Sub(f.moved) < t.QUICIdle {
-			f.since = f.moved
-			l.steady.MoveToBack(f.place)
-			continue
-		}
-		// The end of a connection is sealed: silence is all that there is to see.
-		l.end(f, Served, "idle")
-	}
-}
-
-// drain stops listening. The flows that are there get sockets of their own, each
-// connected to its client's address: the kernel prefers these, and gives all else
-// to whoever listens from now on.
-func (l *quicLoop) drain() {
-	l.draining = true
-	for _, f := range l.slots {
-		switch {
-		case f == nil:
-		case f.hello != nil:
-			l.end(f, Stopped, "drained")
-		default:
-			if err := l.ownSocket(f); err != nil {
-				l.end(f, Stopped, err.Error())
-			}
-		}
-	}
-	l.closeListeners()
-	l.ended = l.flows() == 0
-}
-
-// kill ends what is left.
-func (l *quicLoop) kill() {
-	for _, f := range l.slots {
-		if f != nil {
-			l.end(f, Stopped, "drained")
-		}
-	}
-	l.ended = true
 }

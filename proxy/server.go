@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -16,6 +18,7 @@ type Server struct {
 	limiter *limiter
 	counts  counts
 	parts   []part
+	unique  string // in Via; no other process has it
 
 	stop sync.Once
 }
@@ -39,7 +42,9 @@ func New(c Config) (*Server, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{}
+	var unique [4]byte
+	_, _ = rand.Read(unique[:]) // never fails
+	s := &Server{unique: hex.EncodeToString(unique[:])}
 	s.set(&c)
 	s.limiter = newLimiter(&s.config().Limits)
 	s.warnOfDescriptors()
@@ -72,6 +77,7 @@ func (s *Server) set(c *Config) {
 	if n.Name == "" {
 		n.Name = "isthmus"
 	}
+	n.pseudonym = n.Name + "-" + s.unique
 	if n.Access == nil {
 		n.Access = func(*Record) {}
 	}

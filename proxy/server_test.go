@@ -3,6 +3,7 @@ package proxy
 import (
 	cryptotls "crypto/tls"
 	"fmt"
+	"net/netip"
 	"testing"
 )
 
@@ -29,6 +30,29 @@ func TestUpdate(t *testing.T) {
 	}
 	if w.config().Reach == nil {
 		t.Error("after an error all is not as before")
+	}
+}
+
+// Visitors may come by IPv6, too.
+func TestListenIPv6(t *testing.T) {
+	a := newVM(t, "a", "a.example")
+	r := route("a.example", a.port)
+	r.HTTP = website(t, says("a"))
+	at := netip.AddrPortFrom(loopback6, freePort(t, "::1"))
+	secure := netip.AddrPortFrom(loopback6, freePort(t, "::1"))
+	w := newWorld(t, func(c *Config) { c.HTTP, c.HTTPS = []netip.AddrPort{at}, []netip.AddrPort{secure} }, r)
+	w.at = secure
+	c, err := w.dial(a, &cryptotls.Config{ServerName: "a.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.echo(t)
+	w.at = at
+	if s, b := w.get(w.client(false), "http://a.example/"); s != 200 || b != "a GET a.example/ " {
+		t.Errorf("%d %q", s, b)
+	}
+	if r := w.expect(Served, "a.example"); r.Client.Addr() != loopback6 {
+		t.Errorf("client %v", r.Client)
 	}
 }
 

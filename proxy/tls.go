@@ -37,11 +37,15 @@ func openTLS(s *Server, at []netip.AddrPort) (part, error) {
 	return t, nil
 }
 
-func (t *tls) config() relay.Config {
-	c := t.server.config()
+func (t *tls) config() relay.Config { return t.server.relayConfig() }
+
+// relayConfig is what the loops of both HTTPS and HTTP are told.
+func (s *Server) relayConfig() relay.Config {
+	t := &s.config().Timeouts
 	return relay.Config{
 		MaxHello:     sniff.MaxWire,
-		HelloTimeout: c.Timeouts.Hello, ConnectTimeout: c.Timeouts.Connect, IdleTimeout: c.Timeouts.Idle,
+		HelloTimeout: t.Hello, ConnectTimeout: t.Connect, IdleTimeout: t.Idle, KeepTimeout: max(t.KeepOpen-parkAfter, 1),
+		UserTimeout: userTimeout,
 	}
 }
 
@@ -51,7 +55,8 @@ func (t *tls) shutdown(ctx context.Context) { t.loops.Shutdown(ctx) }
 
 func (t *tls) stats(s *Stats) {
 	r := t.loops.Stats()
-	s.Accepted, s.AcceptFailed, s.Open = r.Accepted, r.AcceptFailed, r.Open
+	s.Accepted, s.Open = r.Accepted, r.Open
+	s.AcceptFailed += r.AcceptFailed
 	s.Up[TLS], s.Down[TLS] = r.Up, r.Down
 }
 
@@ -111,7 +116,7 @@ func (t *tls) Unreached(*relay.Conn) []byte { return sniff.InternalError.Record(
 func (t *tls) Closed(c *relay.Conn) {
 	t.server.limiter.leave(c.From.Addr())
 	r := &Record{
-		Protocol: TLS, Client: c.From, Backend: c.Backend, Why: c.End.String(),
+		Protocol: TLS, Client: c.From, Backend: c.Backend,
 		Start: c.Start, Connect: c.Connect, First: c.First, Took: time.Since(c.Start), Up: c.Up, Down: c.Down,
 	}
 	v, _ := c.Tag.(*visit)
@@ -121,12 +126,22 @@ func (t *tls) Closed(c *relay.Conn) {
 			t.server.limiter.part(v.route.Host, v.route.Project)
 		}
 	}
+	r.Result, r.Why = endOf(c)
 	if c.End == relay.Refused {
 		r.Result, r.Why = v.result, v.why
-	} else {
-		r.Result = endResults[c.End]
 	}
 	t.server.record(r)
+}
+
+// endOf says what became of a connection that has been relayed.
+func endOf(c *relay.Conn) (r Result, why string) {
+	switch {
+	case c.End == relay.Finished:
+		return Served, ""
+	case c.Late:
+		return Served, c.End.String()
+	}
+	return endResults[c.End], c.End.String()
 }
 
 // endResults says what a connection's end is to those who do not know sockets.

@@ -2,16 +2,19 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
+	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"aarch64.com/isthmus/proxy/http1"
+	"aarch64.com/isthmus/proxy/relay"
+	"aarch64.com/isthmus/proxy/routes"
 )
 
 // mayUpgrade tells whether a client may get another protocol on its connection
@@ -39,122 +42,110 @@ func (x *exchange) switched(r *http.Response) error {
 	}
 	x.record.Protocol, x.record.Status = Upgraded, http.StatusSwitchingProtocols
 	x.headers.Store(true)
-	x.conn.decide(otherProtocol)
-	r.Body = &tunnel{body, x}
+	x.tunnel = &tunnel{ReadWriteCloser: body, x: x}
+	r.Body = x.tunnel
 	return nil
 }
 
-// tunnel is a VM's side of another protocol. Such connections are mostly silent,
-// and many: a buffer is taken when there is something to read, and given back.
+// tunnel is a VM's side of another protocol. The ReverseProxy writes the VM's
+// answer to the client and begins to copy. That is when both connections go to the
+// event loops: such connections are mostly silent, and many.
 type tunnel struct {
 	io.ReadWriteCloser
-	x *exchange
+	x          *exchange
+	once       sync.Once
+	handedOver bool
 }
 
-// WriteTo implements [io.WriterTo]: from the VM to the client.
-func (t *tunnel) WriteTo(client io.Writer) (int64, error) {
-	down := direction{&t.x.down, BrokenByVM, BrokenByUser}
-	vm, _ := t.x.backend.Conn.(*net.TCPConn)
+var errHandedOver = errors.New("the event loops have both connections")
+
+// WriteTo implements [io.WriterTo], for what comes from the VM.
+func (t *tunnel) WriteTo(io.Writer) (int64, error) {
+	t.once.Do(t.handOver)
+	return 0, errHandedOver
+}
+
+// ReadFrom implements [io.ReaderFrom], for what comes from the client.
+func (t *tunnel) ReadFrom(io.Reader) (int64, error) {
+	t.once.Do(t.handOver)
+	return 0, errHandedOver
+}
+
+// upgraded is what is kept of an exchange.
+type upgraded struct {
+	record Record
+	joined *routes.Route
+}
+
+// handOver has the event loops relay. net/http closes its own descriptors of the
+// connections.
+func (t *tunnel) handOver() {
+	x, c := t.x, t.x.conn
+	vm, _ := x.backend.Conn.(syscall.Conn)
 	if vm == nil {
-		return io.Copy(client, struct{ io.Reader }{t.ReadWriteCloser})
+		x.fail(BrokenByVM, fmt.Sprintf("no socket: %T", x.backend.Conn))
+		return
 	}
-	// What came with the VM's head is in the body only.
-	buffer := bufferPool{}.Get()
-	_ = vm.SetReadDeadline(time.Unix(1, 0))
-	n, _ := t.ReadWriteCloser.Read(buffer)
-	_ = vm.SetReadDeadline(time.Time{})
-	err := down.pass(t.x, client, buffer[:n])
-	bufferPool{}.Put(buffer)
-	if err == nil {
-		err = down.carry(t.x, client, t.ReadWriteCloser, func() error { return readable(vm) })
+	a := relay.Adopted{
+		From: c.client, To: c.local, VM: x.backend.to, Tag: &upgraded{x.record, x.joined},
+		Up: append([]byte(nil), c.held...), Down: t.early(),
 	}
-	return 0, err
-}
-
-// ReadFrom implements [io.ReaderFrom]: from the client to the VM.
-func (t *tunnel) ReadFrom(client io.Reader) (int64, error) {
-	up := direction{&t.x.up, BrokenByUser, BrokenByVM}
-	return 0, up.carry(t.x, t.ReadWriteCloser, client, t.x.conn.readable)
-}
-
-// direction is one of two.
-type direction struct {
-	sum      *atomic.Uint64
-	from, to Result // if that side breaks
-}
-
-// carry copies until the end of src. wait returns when src can be read.
-func (d direction) carry(x *exchange, dst io.Writer, src io.Reader, wait func() error) error {
-	for {
-		err := wait()
-		if err == nil {
-			var n int
-			buffer := bufferPool{}.Get()
-			n, err = src.Read(buffer)
-			writeErr := d.pass(x, dst, buffer[:n])
-			bufferPool{}.Put(buffer)
-			if writeErr != nil {
-				return writeErr
-			}
-		}
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			d.broken(x, d.from, err)
-			return err
-		}
+	var err error
+	if a.Client, err = duplicate(c.Conn.(*socket)); err != nil {
+		x.fail(BrokenByUser, err.Error())
+		return
 	}
-}
-
-func (d direction) pass(x *exchange, dst io.Writer, b []byte) error {
-	if len(b) == 0 {
-		return nil
+	if a.Backend, err = duplicate(vm); err != nil {
+		unix.Close(a.Client)
+		x.fail(BrokenByVM, err.Error())
+		return
 	}
-	n, err := dst.Write(b)
-	d.sum.Add(uint64(n))
-	x.progress()
-	if err != nil {
-		d.broken(x, d.to, err)
+	c.kept = true
+	if !c.web.loops.Adopt(a) {
+		c.kept = false
+		unix.Close(a.Client)
+		unix.Close(a.Backend)
+		x.fail(Stopped, "")
+		return
 	}
-	return err
+	t.handedOver = true
 }
 
-// broken notes whose side broke, unless this host has ended it.
-func (d direction) broken(x *exchange, side Result, err error) {
-	if !errors.Is(err, net.ErrClosed) && !isTimeout(err) {
-		x.fail(side, "")
-	}
+// early is what came with the VM's head. The Transport has read it, and gives it
+// without a look at the connection.
+func (t *tunnel) early() []byte {
+	_ = t.x.backend.SetReadDeadline(time.Unix(1, 0))
+	b := bufferPool{}.Get()
+	defer bufferPool{}.Put(b)
+	n, _ := t.Read(b)
+	return append([]byte(nil), b[:n]...)
 }
 
-// CloseWrite tells the VM that nothing more comes.
-func (t *tunnel) CloseWrite() error {
-	return t.ReadWriteCloser.(interface{ CloseWrite() error }).CloseWrite()
-}
-
-// readable waits until something, or the end, can be read.
-func readable(c *net.TCPConn) error {
+// duplicate gives a descriptor of a connection that outlives it.
+func duplicate(c syscall.Conn) (fd int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return err
+		return -1, err
 	}
-	// A connection's error is told once: to whoever asks first.
-	var broken error
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, broken = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		return broken != unix.EAGAIN && broken != unix.EINTR
-	})
-	if err != nil {
-		return err
+	if e := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return -1, e
 	}
-	return broken
+	return fd, err
 }
 
-// readable waits until Read has something.
-func (c *webConn) readable() error {
-	if len(c.held) > 0 {
-		return nil
+// Closed implements [relay.Judge].
+func (w *web) Closed(c *relay.Conn) {
+	w.server.limiter.leave(c.From.Addr())
+	u, _ := c.Tag.(*upgraded)
+	if u == nil {
+		w.open.Add(-1)
+		return
 	}
-	return readable(c.Conn.(*net.TCPConn))
+	if u.joined != nil {
+		w.server.limiter.part(u.joined.Host, u.joined.Project)
+	}
+	r := &u.record
+	r.Result, r.Why = endOf(c)
+	r.Up, r.Down, r.Took = c.Up, c.Down, time.Since(r.Start)
+	w.server.record(r)
 }

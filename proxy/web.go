@@ -2,136 +2,130 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"aarch64.com/isthmus/proxy/http1"
+	"aarch64.com/isthmus/proxy/relay"
 )
 
 // web serves HTTP/1 and, with prior knowledge, HTTP/2: each request on its own, to
 // where its host's route leads at that moment. Many hosts on one connection are as
 // good over HTTP/2 as over HTTP/1: without TLS there is no certificate that says
 // which belong together (RFC 9113 section 9.1.1), and backends know their hosts.
+//
+//	event loops: accept, wait ─ first bytes ─▶ net/http ─ upgraded ─▶ event loops: relay
+//	                    ▲                          │
+//	                    └───── idle for a while ───┘
+//
+// A connection that waits for its client costs a small struct, and no goroutine.
 type web struct {
-	server    *Server
-	http      http.Server
-	proxy     httputil.ReverseProxy
-	pseudonym string // in Via; no other process has it
+	server *Server
+	loops  *relay.Loops
+	proxy  httputil.ReverseProxy
 
-	listeners []net.Listener
-	stopped   context.Context
-	stop      context.CancelFunc
+	stopped context.Context
+	stop    context.CancelFunc
 
-	accepted atomic.Uint64
-	open     atomic.Int64 // connections
-	busy     atomic.Int64 // listeners, connections, requests
+	mu      sync.Mutex
+	serving atomic.Pointer[generation]
+	former  []*generation // that still have connections
+
+	failed atomic.Uint64 // connections that could not be taken from the loops
+	open   atomic.Int64  // connections, but for upgraded ones
+	busy   atomic.Int64  // connections that net/http has, requests
+	fresh  atomic.Int64  // connections of which net/http has not read a head
 }
 
-// maxStreamBuffer is how many bytes of HTTP/2 bodies wait for slow VMs, by
-// connection.
-const maxStreamBuffer = 256 << 10
-
 func openWeb(s *Server, at []netip.AddrPort) (part, error) {
-	c := s.config()
 	w := &web{server: s}
 	w.stopped, w.stop = context.WithCancel(context.Background())
-	var unique [4]byte
-	_, _ = rand.Read(unique[:]) // never fails
-	w.pseudonym = c.Name + "-" + hex.EncodeToString(unique[:])
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	quiet := log.New(io.Discard, "", 0)
-	w.http = http.Server{
-		Handler:           w,
-		Protocols:         &protocols,
-		ReadHeaderTimeout: c.Timeouts.Hello,
-		IdleTimeout:       c.Timeouts.KeepOpen,
-		MaxHeaderBytes:    c.Limits.RequestHeader + 4<<10, // the checker is stricter
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          c.Limits.RequestsPerConnection,
-			MaxReceiveBufferPerConnection: maxStreamBuffer,
-			MaxReceiveBufferPerStream:     maxStreamBuffer,
-			SendPingTimeout:               c.Timeouts.KeepOpen,
-			WriteByteTimeout:              c.Timeouts.Idle,
-		},
-		ErrorLog:    quiet, // what a client does wrong is in its record
-		BaseContext: func(net.Listener) context.Context { return w.stopped },
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, webConnKey{}, c)
-		},
-	}
 	w.proxy = httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      roundTripper{},
 		FlushInterval:  -1,
-		ErrorLog:       quiet,
+		ErrorLog:       log.New(io.Discard, "", 0), // what a client does wrong is in its record
 		BufferPool:     bufferPool{},
 		ModifyResponse: answered,
 		ErrorHandler:   failed,
 	}
-	for _, a := range at {
-		for range runtime.GOMAXPROCS(0) {
-			l, err := listenWeb(a, c.Timeouts.Idle)
-			if err != nil {
-				for _, l := range w.listeners {
-					l.Close()
-				}
-				return nil, err
-			}
-			w.listeners = append(w.listeners, l)
-		}
+	first := newGeneration(w)
+	w.serving.Store(first)
+	var err error
+	if w.loops, err = relay.New(s.relayConfig(), at, w); err != nil {
+		return nil, err
 	}
-	for _, l := range w.listeners {
-		w.busy.Add(1)
-		go func() {
-			defer w.busy.Add(-1)
-			_ = w.http.Serve(webListener{l, w})
-		}()
-	}
+	go first.serve()
 	return w, nil
 }
 
-// update implements [part]: requests ask for the configuration as they begin. What
-// net/http keeps is of the connection: the time for heads and between requests,
-// and how many requests at a time.
-func (w *web) update() {}
+// update implements [part]. Connections get what is new with their next request.
+func (w *web) update() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.loops.Update(w.server.relayConfig())
+	next := newGeneration(w)
+	go next.serve()
+	old := w.serving.Swap(next)
+	old.feed.close()
+	kept := w.former[:0]
+	for _, g := range append(w.former, old) {
+		if g.open.Load() > 0 || g == old {
+			kept = append(kept, g)
+		}
+	}
+	w.former = kept
+}
 
 func (w *web) stats(s *Stats) {
-	s.AcceptedHTTP, s.OpenHTTP = w.accepted.Load(), w.open.Load()
+	r := w.loops.Stats()
+	s.AcceptedHTTP, s.OpenHTTP = r.Accepted, w.open.Load()
+	s.AcceptFailed += r.AcceptFailed + w.failed.Load()
+	s.Up[Upgraded], s.Down[Upgraded] = r.Up, r.Down
 }
 
 func (w *web) shutdown(ctx context.Context) {
-	if w.http.Shutdown(ctx) != nil {
-		w.http.Close()
+	w.loops.Silence()
+	w.mu.Lock()
+	all := append(slices.Clone(w.former), w.serving.Load())
+	w.mu.Unlock()
+	for _, g := range all {
+		g.feed.close()
+		<-g.served // net/http has all that were accepted
+		g.http.SetKeepAlivesEnabled(false)
 	}
-	// net/http does not wait for what has been upgraded.
+	// http.Server.Shutdown loses those whose head it reads meanwhile.
+	for end := time.Now().Add(w.server.config().Timeouts.Hello); w.fresh.Load() > 0 && ctx.Err() == nil && time.Now().Before(end); {
+		time.Sleep(shutdownPoll)
+	}
+	var wait sync.WaitGroup
+	for _, g := range all {
+		wait.Go(func() {
+			if g.http.Shutdown(ctx) != nil {
+				g.http.Close()
+			}
+		})
+	}
+	wait.Wait()
 	for w.busy.Load() > 0 {
 		if ctx.Err() != nil {
 			w.stop()
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(shutdownPoll)
 	}
+	w.loops.Shutdown(ctx) // of those that have been upgraded
 	w.stop()
 }
 
-// webListener accepts as many connections as the limits have room for.
-type webListener struct {
-	net.Listener
-	web *web
-}
+const shutdownPoll = 5 * time.Millisecond
 
 // tooMany is the answer to a connection too many. It is not read which host it
 // wants.
@@ -141,46 +135,39 @@ var tooMany = func() string {
 		"Retry-After: 5\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
 }()
 
-// Accept implements [net.Listener].
-func (l webListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		w := l.web
-		w.accepted.Add(1)
-		client, _ := c.RemoteAddr().(*net.TCPAddr)
-		local, _ := c.LocalAddr().(*net.TCPAddr)
-		if client == nil || local == nil {
-			c.Close()
-			continue
-		}
-		from := unmap(client.AddrPort())
-		config := w.server.config()
-		if full := w.server.limiter.enter(from.Addr()); full != "" {
-			_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // the buffer is empty: it takes no time
-			_, _ = io.WriteString(c, tooMany)
-			c.Close()
-			w.server.record(&Record{Protocol: HTTP1, Client: from, Result: TooMany, Why: full, Start: time.Now(), Status: http.StatusServiceUnavailable})
-			continue
-		}
-		w.open.Add(1)
-		w.busy.Add(1)
-		return &webConn{
-			Conn: c, web: w, client: from, local: unmap(local.AddrPort()),
-			check: http1.Checker{MaxHead: config.Limits.RequestHeader},
-		}, nil
+// TurnAway implements [relay.Taker].
+func (w *web) TurnAway() []byte { return []byte(tooMany) }
+
+// Accept implements [relay.Judge].
+func (w *web) Accept(from netip.AddrPort) bool {
+	if full := w.server.limiter.enter(from.Addr()); full != "" {
+		w.server.record(&Record{Protocol: HTTP1, Client: from, Result: TooMany, Why: full, Start: time.Now(), Status: http.StatusServiceUnavailable})
+		return false
 	}
+	w.open.Add(1)
+	return true
 }
 
-func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+// Hello implements [relay.Judge].
+func (w *web) Hello(*relay.Conn, []byte) relay.Answer { return relay.Answer{Take: true} }
 
-// left takes back what Accept has asked for.
-func (w *web) left(c *webConn) {
-	w.open.Add(-1)
-	w.busy.Add(-1)
-	w.server.limiter.leave(c.client.Addr())
+// Unreached implements [relay.Judge]; net/http connects to VMs.
+func (w *web) Unreached(*relay.Conn) []byte { return nil }
+
+// Take implements [relay.Taker].
+func (w *web) Take(c *relay.Conn, fd int, said []byte) {
+	conn := newWebConn(w, c, fd, said)
+	for {
+		g := w.serving.Load()
+		conn.of = g
+		if g.feed.put(conn) {
+			return
+		}
+		if g == w.serving.Load() {
+			conn.Close()
+			return
+		}
+	}
 }
 
 type webConnKey struct{}
@@ -191,6 +178,7 @@ func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer w.busy.Add(-1)
 	x := begin(w, rw, r)
 	defer x.end()
+	x.conn.heard()
 	if x.route() {
 		w.proxy.ServeHTTP(x, x.request)
 	}

@@ -10,7 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"aarch64.com/isthmus/proxy/http1"
+	"aarch64.com/isthmus/proxy/relay"
 )
 
 // webConn is a client's connection as net/http gets it: nothing is read from it
@@ -18,10 +21,11 @@ import (
 // order net/http reads faultHead, so that the answer comes in its turn behind
 // those to the requests before it.
 type webConn struct {
-	net.Conn // not a *net.TCPConn: its WriteTo would go around Read
-	web      *web
-	client   netip.AddrPort
-	local    netip.AddrPort // that the client came to
+	net.Conn
+	of     *generation
+	web    *web
+	client netip.AddrPort
+	local  netip.AddrPort // that the client came to
 
 	// Read's alone.
 	check  http1.Checker
@@ -35,7 +39,11 @@ type webConn struct {
 	next      atomic.Uint32
 
 	backends  backends
-	lingering bool // the client may be sending what nobody reads
+	lingering bool        // the client may be sending what nobody reads
+	idle      atomic.Bool // net/http waits for the next request
+	unheard   atomic.Bool // net/http has not read a head
+	parking   atomic.Bool // the connection goes back to the event loops
+	kept      bool        // they relay it
 	closed    atomic.Bool
 }
 
@@ -43,11 +51,11 @@ type webConn struct {
 const (
 	settled uint32 = iota
 	undecided
-	otherProtocol
 	nextRequest
 )
 
 const (
+	parkAfter  = time.Second // a connection without a request goes back to the loops
 	readAhead  = 4 << 10
 	lingerTime = 2 * time.Second // a client has to take a last answer
 	lingerMax  = 1 << 20         // bytes that it may go on sending meanwhile
@@ -66,10 +74,43 @@ var readAheads = sync.Pool{New: func() any { return new([readAhead]byte) }}
 
 var errEarly = errors.New("too much from a client that waits for another protocol")
 
+// newWebConn takes a connection from the event loops.
+func newWebConn(w *web, from *relay.Conn, fd int, said []byte) *webConn {
+	c := &webConn{
+		web: w, client: from.From, local: from.Local(),
+		check: http1.Checker{MaxHead: w.server.config().Limits.RequestHeader},
+	}
+	c.Conn = newSocket(fd, c.local, c.client)
+	c.keep(said)
+	if from.Resumed() {
+		c.check.Continue()
+	}
+	c.unheard.Store(true)
+	w.fresh.Add(1)
+	w.busy.Add(1)
+	return c
+}
+
+// heard notes that net/http has read a head.
+func (c *webConn) heard() {
+	if c.unheard.Swap(false) {
+		c.web.fresh.Add(-1)
+	}
+}
+
 // Read reads what is in order.
 func (c *webConn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
+	}
+	// net/http asks for one byte to learn that a client goes while its request is
+	// served, and for many when it waits for the next one.
+	idle := len(p) > 1 && c.idle.Swap(false) && len(c.held) == 0 && !c.dead && c.check.Between()
+	if idle {
+		if c.of != c.web.serving.Load() {
+			return 0, c.park()
+		}
+		_ = c.SetReadDeadline(time.Now().Add(min(parkAfter, c.web.server.config().Timeouts.KeepOpen)))
 	}
 	for {
 		if c.passed > 0 {
@@ -96,20 +137,34 @@ func (c *webConn) Read(p []byte) (int, error) {
 				continue
 			}
 		}
-		if n, err := c.more(p, waiting); n > 0 || err != nil {
+		n, err := c.more(p, waiting, idle)
+		switch {
+		case !idle:
+		case err == nil:
+			// This is the next request's first byte.
+			idle = false
+			_ = c.SetReadDeadline(time.Now().Add(c.web.server.config().Timeouts.Hello))
+		case isTimeout(err) && c.web.server.config().Timeouts.KeepOpen > parkAfter:
+			return 0, c.park()
+		}
+		if n > 0 || err != nil {
 			return n, err
 		}
 	}
 }
 
-// settle tells whether it is still open what follows the last head.
+// park has Close give the connection back to the event loops, and net/http call it.
+func (c *webConn) park() error {
+	c.parking.Store(true)
+	return io.EOF
+}
+
+// settle tells whether it is still open what follows the last head. If it is
+// another protocol this is not the one who reads it.
 func (c *webConn) settle() (waiting bool) {
 	switch c.next.Load() {
 	case undecided:
 		return true
-	case otherProtocol:
-		c.check.Resume(true)
-		c.next.Store(settled)
 	case nextRequest:
 		c.check.Resume(false)
 		c.next.Store(settled)
@@ -126,6 +181,9 @@ func (c *webConn) look() *http1.Fault {
 	c.held = c.held[c.check.Skip(c.held):]
 	n, fault := c.check.Feed(c.held)
 	c.passed = n
+	if c.check.HTTP2() {
+		c.heard()
+	}
 	if c.check.Paused() {
 		c.next.Store(undecided)
 	}
@@ -140,7 +198,7 @@ func (c *webConn) look() *http1.Fault {
 
 // more reads from the client. n bytes of p are in order; what is not, or not yet,
 // is held.
-func (c *webConn) more(p []byte, waiting bool) (n int, err error) {
+func (c *webConn) more(p []byte, waiting, idle bool) (n int, err error) {
 	if len(c.held) > 0 || waiting {
 		return 0, c.hold(waiting)
 	}
@@ -155,6 +213,9 @@ func (c *webConn) more(p []byte, waiting bool) (n int, err error) {
 	// Nothing is held while nothing comes: idle connections need no buffer.
 	if n, err = c.Conn.Read(p); n == 0 {
 		return 0, err
+	}
+	if idle { // a new configuration may have come meanwhile
+		c.check.MaxHead = c.web.server.config().Limits.RequestHeader
 	}
 	if c.check.Skip(p[:n]) > 0 {
 		c.keep(p[2:n])
@@ -208,24 +269,46 @@ func (c *webConn) giveBack() {
 }
 
 // CloseWrite tells the client that nothing more comes.
-func (c *webConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+func (c *webConn) CloseWrite() error { return c.Conn.(*socket).CloseWrite() }
 
-// Close ends the connection. If the client may still be sending it gets time to
-// take the answer first: closing while something is unread makes the kernel send a
-// reset, which overtakes it.
+// Close ends the connection, as far as net/http is concerned. If the client may
+// still be sending it gets time to take the answer first: closing while something
+// is unread makes the kernel send a reset, which overtakes it.
 func (c *webConn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
+	c.heard()
 	c.backends.close()
-	if c.lingering {
+	if c.lingering && !c.kept {
 		_ = c.CloseWrite()
 		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, struct{ io.Reader }{c.Conn}, lingerMax)
+		_, _ = io.CopyN(io.Discard, c.Conn, lingerMax)
 	}
+	parked := c.parking.Load() && c.giveUp()
 	err := c.Conn.Close()
-	c.web.left(c)
+	c.of.open.Add(-1)
+	c.web.busy.Add(-1)
+	if !parked {
+		c.web.open.Add(-1)
+		if !c.kept {
+			c.web.server.limiter.leave(c.client.Addr())
+		}
+	}
 	return err
+}
+
+// giveUp gives the connection to the event loops, if they take it.
+func (c *webConn) giveUp() bool {
+	fd, err := duplicate(c.Conn.(*socket))
+	if err != nil {
+		return false
+	}
+	if c.web.loops.Park(relay.Parked{Client: fd, From: c.client, To: c.local}) {
+		return true
+	}
+	unix.Close(fd)
+	return false
 }
 
 // isFault tells whether a request is faultHead.

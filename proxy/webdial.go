@@ -12,13 +12,14 @@ import (
 	"syscall"
 	"time"
 
+	"aarch64.com/isthmus/proxy/relay"
 	"aarch64.com/isthmus/proxy/routes"
-	"golang.org/x/sys/unix"
 )
 
 // Backend connections that wait for the next request. Many servers close theirs
 // after 5 s: one that is closed in the moment when it is used costs a request that
 // cannot be repeated. A new one costs a round trip to a VM on the same host.
+// They close with a client connection that is parked, if not before.
 const (
 	backendIdle     = 4 * time.Second
 	backendIdleMax  = 8 // of one client connection; more than one are of HTTP/2 only
@@ -55,6 +56,10 @@ func (b *backends) close() {
 		b.transport.CloseIdleConnections()
 	}
 }
+
+// userTimeout is how long clients and VMs may leave unacknowledged what they were
+// sent.
+const userTimeout = 5 * time.Minute
 
 // target is a route as a request takes it.
 type target struct {
@@ -140,39 +145,14 @@ func (c *Config) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) 
 
 // connectTCP is how VMs are connected to.
 func connectTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		controlErr := raw.Control(func(fd uintptr) { err = relay.Tune(int(fd), userTimeout) })
+		return errors.Join(controlErr, err)
+	}}
 	return d.DialContext(ctx, "tcp6", to.String())
 }
 
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
-}
-
-// listenWeb opens a listener that may share its address with others.
-func listenWeb(at netip.AddrPort, userTimeout time.Duration) (net.Listener, error) {
-	network := "tcp4"
-	if at.Addr().Is6() && !at.Addr().Is4In6() {
-		network = "tcp6"
-	}
-	l := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		controlErr := raw.Control(func(fd uintptr) {
-			if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-				return
-			}
-			// Accepted connections have it from their listener.
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(userTimeout, 24*time.Hour).Milliseconds()))
-		})
-		return errors.Join(controlErr, err)
-	}}
-	ln, err := l.Listen(context.Background(), network, at.String())
-	switch {
-	case err == nil:
-		return ln, nil
-	case errors.Is(err, unix.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %v: another program has this port (see `ss -lntp`)", at)
-	case errors.Is(err, unix.EACCES):
-		return nil, fmt.Errorf("listen on %v: %w (the capability CAP_NET_BIND_SERVICE is missing)", at, err)
-	}
-	return nil, fmt.Errorf("listen on %v: %w", at, err)
 }

@@ -8,12 +8,69 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"aarch64.com/isthmus/proxy/routes"
 )
+
+// badRequests are heads that nobody but this proxy sees, and what they get: the
+// page for the status, and the connection's end. A name stands in docs/proxy.md;
+// those without one belong to the one before that is like them.
+var badRequests = []struct {
+	name, in string
+	status   int
+	result   Result
+}{
+	{"both Content-Length and Transfer-Encoding", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"two Content-Length fields, equal or not", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, BadRequest},
+	{"a transfer coding other than chunked (`xchunked`, `gzip, chunked`)", "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400, BadRequest},
+	{"line folding", "GET / HTTP/1.1\r\nHost: a.example\r\nX: a\r\n b\r\n\r\n", 400, BadRequest},
+	{"white space before a colon", "GET / HTTP/1.1\r\nHost : a.example\r\n\r\n", 400, BadRequest},
+	{"no Host", "GET / HTTP/1.1\r\n\r\n", 400, BadRequest},
+	{"two Host fields", "GET / HTTP/1.1\r\nHost: a.example\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"`user@host`, a port that is none, an empty Host", "GET / HTTP/1.1\r\nHost: a@a.example\r\n\r\n", 400, BadRequest},
+	{"a target `http://...` that disagrees with Host", "GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"a target `https://...`", "GET https://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 421, Misdirected},
+	{"CONNECT", "CONNECT a.example:22 HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"NUL or another control character", "GET / HTTP/1.1\r\nHost: a.example\r\nX: \x00\r\n\r\n", 400, BadRequest},
+	{"bare CR", "GET / HTTP/1.1\r\nHost: a.example\r\nX: a\rb\r\n\r\n", 400, BadRequest},
+	{"bare LF", "GET / HTTP/1.1\nHost: a.example\r\n\n", 400, BadRequest},
+	{"HTTP/0.9", "GET /\r\n", 400, BadRequest},
+	{"HTTP/1.0 without Host", "GET / HTTP/1.0\r\n\r\n", 400, BadRequest},
+	{"another version of HTTP", "GET / HTTP/3.0\r\nHost: a.example\r\n\r\n", 505, BadRequest},
+	{"a head above `request_header`, or with more than 256 fields", "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("a", 1<<20), 431, BadRequest},
+	{"TLS on the port of HTTP", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and more", 400, BadRequest},
+	{"a Content-Length that is no number (`+1`, `1,1`, `0x1`, 20 digits)", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: +1\r\n\r\na", 400, BadRequest},
+	{"", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1, 1\r\n\r\na", 400, BadRequest},
+	{"", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 0x1\r\n\r\na", 400, BadRequest},
+	{"", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length:\r\n\r\na", 400, BadRequest},
+	{"", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 12345678901234567890\r\n\r\na", 400, BadRequest},
+	{"", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400, BadRequest},
+	{"", "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, BadRequest},
+	{"two Transfer-Encoding fields", "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, BadRequest},
+	{"Transfer-Encoding in HTTP/1.0", "POST / HTTP/1.0\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost: a.example:http\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost:\r\n\r\n", 400, BadRequest},
+	{"a Host with a comma, a path, white space or bytes above 127", "GET / HTTP/1.1\r\nHost: a.example,b.example\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost: a.example/b\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost: a example\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost: \xc3\xa4.example\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost: a.example\r\n" + strings.Repeat("X: a\r\n", 256) + "\r\n", 431, BadRequest},
+	{"an expectation other than 100-continue", "GET / HTTP/1.1\r\nHost: a.example\r\nExpect: magic\r\n\r\n", 417, BadRequest},
+	{"a target with a fragment, a bad escape or white space, or of no form", "GET /#a HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"", "GET /%zz HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"", "GET /a\tb HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"", "GET a HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"", "GET * HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"a method or field name that is no token", "GE(T / HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost: a.example\r\nX(: a\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost: a.example\r\n: a\r\n\r\n", 400, BadRequest},
+	{"", "GET / HTTP/1.1\r\nHost: a.example\r\nno colon\r\n\r\n", 400, BadRequest},
+}
 
 // Every bad input gets exactly this, and then the connection ends. The table of
 // all of them is package http1's.
@@ -21,33 +78,8 @@ func TestWebFaults(t *testing.T) {
 	var asked []string
 	port := website(t, func(_ http.ResponseWriter, r *http.Request) { asked = append(asked, r.RequestURI) })
 	w := newWebWorld(t, func(c *Config) { c.Limits.RequestHeader = 8 << 10 }, webRoute("a.example", port))
-	const host = "Host: a.example\r\n"
-	for _, c := range []struct {
-		name, in string
-		status   int
-		result   Result
-	}{
-		{"both lengths", "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n" + host + "\r\n", 400, BadRequest},
-		{"differing lengths", "POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, BadRequest},
-		{"xchunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400, BadRequest},
-		{"obs-fold", "GET / HTTP/1.1\r\n" + host + "X: a\r\n b\r\n\r\n", 400, BadRequest},
-		{"space before the colon", "GET / HTTP/1.1\r\nHost : a.example\r\n\r\n", 400, BadRequest},
-		{"no Host", "GET / HTTP/1.1\r\n\r\n", 400, BadRequest},
-		{"two Hosts", "GET / HTTP/1.1\r\n" + host + host + "\r\n", 400, BadRequest},
-		{"user@host", "GET / HTTP/1.1\r\nHost: a@a.example\r\n\r\n", 400, BadRequest},
-		{"absolute-form", "GET http://b.example/ HTTP/1.1\r\n" + host + "\r\n", 400, BadRequest},
-		{"https", "GET https://a.example/ HTTP/1.1\r\n" + host + "\r\n", 421, Misdirected},
-		{"CONNECT", "CONNECT a.example:22 HTTP/1.1\r\n" + host + "\r\n", 400, BadRequest},
-		{"NUL", "GET / HTTP/1.1\r\n" + host + "X: \x00\r\n\r\n", 400, BadRequest},
-		{"bare CR", "GET / HTTP/1.1\r\n" + host + "X: a\rb\r\n\r\n", 400, BadRequest},
-		{"bare LF", "GET / HTTP/1.1\n" + host + "\n", 400, BadRequest},
-		{"HTTP/0.9", "GET /\r\n", 400, BadRequest},
-		{"HTTP/1.0 without Host", "GET / HTTP/1.0\r\n\r\n", 400, BadRequest},
-		{"HTTP/3.0", "GET / HTTP/3.0\r\n" + host + "\r\n", 505, BadRequest},
-		{"large head", "GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("a", 1<<20), 431, BadRequest},
-		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and more", 400, BadRequest},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, c := range badRequests {
+		t.Run(fmt.Sprintf("%.40q", c.in), func(t *testing.T) {
 			got := w.raw(c.in)
 			r := w.expect(c.result, "")
 			p := pages[c.status]
@@ -74,10 +106,19 @@ func dateless(s string) string {
 	return before + after
 }
 
+// badChunks are bodies in chunks. Each gets status 400 and the connection's end,
+// unless the VM has begun to answer; then it is the end alone.
+var badChunks = []string{
+	"3\nabc\r\n0\r\n\r\n", "3\r\nabc\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3;a\nabc\r\n0\r\n\r\n", "3;a\x00\r\nabc\r\n0\r\n\r\n", // ends of lines
+	"x\r\n", "\r\n", "-1\r\n", "0x3\r\nabc\r\n0\r\n\r\n", " 3\r\nabc\r\n0\r\n\r\n", "3 \r\nabc\r\n0\r\n\r\n", strings.Repeat("f", 16) + "\r\n", // sizes
+	"3;" + strings.Repeat("a", 4096) + "\r\nabc\r\n0\r\n\r\n",
+	"0\r\nHost: b\r\n\r\n", "0\r\nContent-Length: 3\r\n\r\nabc", "0\r\nX : a\r\n\r\n", "0\r\nX: a\n\r\n", // trailers
+}
+
 // Bad chunks come when the VM has the head already.
 func TestWebBadChunks(t *testing.T) {
 	w := newWebWorld(t, nil, webRoute("a.example", website(t, says("vm"))))
-	for _, chunk := range []string{"3\nabc\r\n0\r\n\r\n", "3\r\nabc\n0\r\n\r\n", "x\r\n", "3;a\nabc\r\n0\r\n\r\n", "0\r\nHost: b\r\n\r\n"} {
+	for _, chunk := range badChunks {
 		got := w.raw("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
 		if !strings.HasPrefix(got, "HTTP/1.1 400 Bad Request\r\n") || strings.Count(got, "HTTP/1.1") != 1 {
 			t.Errorf("%q: %q", chunk, got)
@@ -192,7 +233,7 @@ func TestWebLimits(t *testing.T) {
 		t.Errorf("second to the host: %d %s", s, b)
 	}
 	w.expect(TooMany, "a.example")
-	if got := w.raw(""); got != tooMany {
+	if got := w.raw("GET / HTTP/1.1\r\n"); got != tooMany {
 		t.Errorf("third of the client: %q", got)
 	}
 	w.expect(TooMany, "")
@@ -289,5 +330,97 @@ func TestPageEscapes(t *testing.T) {
 		if strings.Contains(b.String(), s) {
 			t.Errorf("%s is in the page as it is", s)
 		}
+	}
+}
+
+const (
+	reset = "the stream is reset"
+	bare  = "400 without a page"
+)
+
+// badHTTP2 are the fields of requests of HTTP/2, behind :scheme and :path. Each
+// gets the page for status 400, but for those that net/http refuses itself.
+var badHTTP2 = []struct {
+	name   string
+	fields []string // names and values
+	answer string
+}{
+	{":authority and Host disagree", []string{":method", "GET", ":authority", "a.example", "host", "b.example"}, "400"},
+	{"no host at all", []string{":method", "GET"}, "400"},
+	{"a malformed :authority", []string{":method", "GET", ":authority", "a,b.example"}, "400"},
+	{"`user@host`", []string{":method", "GET", ":authority", "a@a.example"}, reset},
+	{"CONNECT", []string{":method", "CONNECT", ":authority", "a.example"}, reset},
+	{"two :authority", []string{":method", "GET", ":authority", "a.example", ":authority", "a.example"}, reset},
+	{"fields of one connection (Transfer-Encoding, Connection)", []string{":method", "GET", ":authority", "a.example", "transfer-encoding", "chunked"}, bare},
+	{"a field name in upper case", []string{":method", "GET", ":authority", "a.example", "X", "a"}, reset},
+}
+
+// The same over HTTP/2, where the connection goes on for other requests.
+func TestWebFaultsHTTP2(t *testing.T) {
+	var asked atomic.Bool
+	w := newWebWorld(t, nil, webRoute("a.example", website(t, func(http.ResponseWriter, *http.Request) { asked.Store(true) })))
+	for _, c := range badHTTP2 {
+		conn := w.connect()
+		fields := append([]string{}, c.fields[:2]...)
+		fields = append(append(fields, ":scheme", "http", ":path", "/"), c.fields[2:]...)
+		var block []byte
+		for i := 0; i < len(fields); i += 2 { // literals without indexing, RFC 7541 section 6.2.2
+			block = append(block, 0, byte(len(fields[i])))
+			block = append(append(block, fields[i]...), byte(len(fields[i+1])))
+			block = append(block, fields[i+1]...)
+		}
+		const endStreamAndHeaders = 5
+		frame := append([]byte{0, 0, byte(len(block)), 1, endStreamAndHeaders, 0, 0, 0, 1}, block...)
+		fmt.Fprintf(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00%s", frame)
+		for {
+			head := make([]byte, 9)
+			if _, err := io.ReadFull(conn.r, head); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			body := make([]byte, int(head[0])<<16|int(head[1])<<8|int(head[2]))
+			if _, err := io.ReadFull(conn.r, body); err != nil {
+				t.Fatal(err)
+			}
+			const headers, rstStream = 1, 3
+			if head[3] != headers && head[3] != rstStream {
+				continue
+			}
+			if (c.answer == reset) != (head[3] == rstStream) || c.answer != reset && body[0] != 0x8c { // RFC 7541 appendix A, index 12
+				t.Errorf("%s: frame %d, %x", c.name, head[3], body)
+			}
+			break
+		}
+		conn.Close()
+		if c.answer != "400" {
+			continue
+		}
+		if r := w.record(); r.Protocol != HTTP2 || r.Status != 400 || r.Result != BadRequest && r.Result != NoName {
+			t.Errorf("%s: %+v", c.name, r)
+		}
+	}
+	if asked.Load() {
+		t.Error("a VM was asked")
+	}
+}
+
+// docs/proxy.md says what the tests above find.
+func TestDocumentedFaults(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| what comes | answer |\n| --- | --- |\n")
+	for _, c := range badRequests {
+		if c.name != "" {
+			fmt.Fprintf(&b, "| %s | %d, and the end |\n", c.name, c.status)
+		}
+	}
+	b.WriteString("| a malformed chunk or trailer | 400, and the end; the end alone once the VM has answered |\n")
+	for _, c := range badHTTP2 {
+		fmt.Fprintf(&b, "| HTTP/2: %s | %s |\n", c.name, c.answer)
+	}
+	doc, err := os.ReadFile("../docs/proxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(doc), b.String()) {
+		t.Errorf("docs/proxy.md lacks this table:\n%s", b.String())
 	}
 }

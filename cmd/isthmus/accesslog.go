@@ -71,6 +71,9 @@ func (a *accessLog) writer() {
 	}
 }
 
+// startFormat has the milliseconds that the other times of the log lack.
+const startFormat = "2006-01-02T15:04:05.000Z07:00"
+
 // ours are results that an operator has to see, each of them.
 func ours(r proxy.Result) bool {
 	switch r {
@@ -113,7 +116,7 @@ func (a *accessLog) line(r *proxy.Record) {
 		if r.Backend.IsValid() {
 			e.Str("vm", r.Backend.String())
 		}
-		e.Time("start", r.Start).Float64("seconds", r.Took.Seconds()).
+		e.Str("start", r.Start.UTC().Format(startFormat)).Float64("seconds", r.Took.Seconds()).
 			Float64("connect_seconds", r.Connect.Seconds()).Float64("first_byte_seconds", r.First.Seconds()).
 			Uint64("up_bytes", r.Up).Uint64("down_bytes", r.Down).Str("result", r.Result.String())
 		if r.Why != "" {

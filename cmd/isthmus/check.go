@@ -86,6 +86,9 @@ func describe(out io.Writer, file string, c *config.Config) error {
 			warnings = append(warnings, err.Error()+"; the jump server would not start here")
 		}
 	}
+	if w := takeoverWarning(); w != "" && len(listensTCP(c, kindNames())) > 0 {
+		warnings = append(warnings, w)
+	}
 	row("metrics", "%s", metricsURL(c.Metrics.Listen))
 	row("control", "%s", orNone(nonEmpty(c.Control.Socket)))
 	for _, s := range warnings {

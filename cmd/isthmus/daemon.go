@@ -58,6 +58,9 @@ func startDaemon(file string, conf *config.Config, only []string, log zerolog.Lo
 	for _, w := range conf.Warnings() {
 		d.log.Warn().Msg(w)
 	}
+	if w := takeoverWarning(); w != "" && slices.ContainsFunc(listensTCP(conf, d.names), taken) {
+		d.log.Warn().Msg(w)
+	}
 	// A port that is taken is found out before any packet is diverted.
 	d.metrics = &endpoint{address: conf.Metrics.Listen, alive: d.alive, log: log, patient: !d.serves("router")}
 	if err := d.metrics.open(); err != nil {

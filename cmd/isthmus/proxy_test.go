@@ -241,11 +241,17 @@ func TestWebProxy(t *testing.T) {
 // The old process ends what it began while the next one serves who comes.
 func TestWebProxyTakeover(t *testing.T) {
 	p := newProxyLab(t, "drain_timeout = '1m'\n")
-	// The kernel hands over connections that nobody has accepted yet.
-	if err := p.host.Sysctl("net.ipv4.tcp_migrate_req", "1"); err != nil {
-		t.Fatal(err)
+	migrate := func(v string) {
+		if err := p.host.Sysctl("net.ipv4.tcp_migrate_req", v); err != nil {
+			t.Fatal(err)
+		}
 	}
+	warned := func(s *process) bool { return strings.Contains(strings.Join(s.seen, "\n"), "tcp_migrate_req is 0") }
+	migrate("0")
 	old := p.start()
+	if warned(old) {
+		t.Error("a warning about a takeover without another process")
+	}
 	slow := make(chan string, 2)
 	for _, url := range []string{"http://www.shop.example/slow", "https://www.shop.example/slow"} {
 		go func() {
@@ -257,6 +263,11 @@ func TestWebProxyTakeover(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	next := p.start()
+	if !warned(next) {
+		t.Error("no warning that connections may be lost")
+	}
+	// The kernel hands over connections that nobody has accepted yet.
+	migrate("1")
 	old.signal(syscall.SIGTERM)
 	old.wait("takes no more visitors")
 	for range 10 {

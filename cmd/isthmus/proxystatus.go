@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,22 +78,38 @@ func (s *proxyStatus) print(w io.Writer) {
 	for line := range strings.Lines(s.Routes.Problem) {
 		fmt.Fprintf(w, "routes not used\t%s\n", strings.TrimSuffix(line, "\n"))
 	}
-	fmt.Fprintf(w, "visitors\t%d connections, %d bytes up, %d down\n", s.Connections, s.Up, s.Down)
+	fmt.Fprintf(w, "visitors\t%d connections, %s up, %s down\n", s.Connections, byteCount(s.Up), byteCount(s.Down))
 	for protocol := range proxy.NumProtocols {
 		if counts := s.Results[protocol.String()]; counts != nil {
 			fmt.Fprintf(w, "%s\t%s\n", protocol, orNone(counted(counts)))
 		}
 	}
+	// One line each: names are long, and a column of numbers is read at a glance.
 	for _, top := range []struct {
-		name string
-		list []hostUse
-	}{{"most requests", s.TopRequests}, {"most bytes", s.TopBytes}} {
-		var parts []string
-		for _, u := range top.list {
-			parts = append(parts, fmt.Sprintf("%s %d", u.Host, u.Count))
-		}
-		if parts != nil {
-			fmt.Fprintf(w, "%s\t%s\n", top.name, strings.Join(parts, ", "))
+		name   string
+		list   []hostUse
+		format func(uint64) string
+	}{
+		{"most requests", s.TopRequests, func(n uint64) string { return strconv.FormatUint(n, 10) }},
+		{"most bytes", s.TopBytes, byteCount},
+	} {
+		for i, u := range top.list {
+			if i > 0 {
+				top.name = ""
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", top.name, u.Host, top.format(u.Count))
 		}
 	}
+}
+
+// byteCount is a number of bytes as people read it.
+func byteCount(n uint64) string {
+	if n < 10_000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n), 0
+	for ; f >= 1000; unit++ {
+		f /= 1000
+	}
+	return fmt.Sprintf("%.1f %cB", f, " kMGTPE"[unit])
 }

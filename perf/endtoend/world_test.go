@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -36,40 +35,7 @@ const (
 	pool4       = "100.64.0.0/16"
 )
 
-var binaryDir string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "isthmus-endtoend-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binaryDir = dir
-	status := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(status)
-}
-
-// program is the path of an isthmus that was built from this source.
-var program = sync.OnceValues(func() (string, error) {
-	// "go test" takes a result from its cache unless a file has changed that the
-	// test has looked at; it doesn't know what the command below looks at.
-	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && (d.Name() == ".git" || d.Name() == "bin") {
-			return fs.SkipDir
-		}
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(binaryDir, "isthmus")
-	c := exec.Command("go", "build", "-o", path, "aarch64.com/isthmus/cmd/isthmus")
-	if out, err := c.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build isthmus: %w\n%s", err, out)
-	}
-	return path, nil
-})
+func TestMain(m *testing.M) { os.Exit(labtest.Main(m)) }
 
 // setup is one way to run isthmus.
 type setup struct {
@@ -159,10 +125,8 @@ func (p *process) said() string {
 // launch starts isthmus and does not wait for it.
 func (w *world) launch() *process {
 	w.t.Helper()
-	path, err := program()
-	must(w.t, err)
 	p := &process{
-		cmd:   exec.Command(path, "run", "-c", w.file),
+		cmd:   exec.Command(labtest.Isthmus(w.t), "run", "-c", w.file),
 		ready: make(chan struct{}), ended: make(chan struct{}),
 	}
 	stderr, err := p.cmd.StderrPipe()
@@ -220,9 +184,7 @@ func (w *world) stop(s syscall.Signal) {
 // isthmus runs a subcommand that asks the daemon.
 func (w *world) isthmus(args ...string) string {
 	w.t.Helper()
-	path, err := program()
-	must(w.t, err)
-	out, err := exec.Command(path, append(args, "--socket", w.socket)...).CombinedOutput()
+	out, err := exec.Command(labtest.Isthmus(w.t), append(args, "--socket", w.socket)...).CombinedOutput()
 	if err != nil {
 		w.t.Fatalf("isthmus %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

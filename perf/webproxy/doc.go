@@ -16,12 +16,14 @@
 // the difference.
 //
 // What favours the others: memory in the kernel is not counted, and they have no
-// limits per client. HAProxy has one thread and is measured with all that it can
+// limits per client. HAProxy has one thread, is told of a connection when the client
+// has spoken, as isthmus is (TCP_DEFER_ACCEPT, which nginx's stream lacks), and is measured with all that it can
 // splice and with its option splice-auto; nginx has one worker. None of them logs
 // connections, nor does isthmus. Memory is what a proxy's processes have
 // with all connections open less what they had before the first.
 //
-// A round measures all proxies once, each second round in the opposite order: where
-// others use the machine, too, a ratio is only worth something between neighbours
-// in time. Ratios are medians of the rounds' ratios.
+// A round starts all proxies and measures them in turns, those that wait being idle:
+// where others use the machine, too, a ratio is only worth something between
+// neighbours in time. New connections take several turns, there and back; each second
+// round goes in the opposite order. Ratios are medians of the rounds' ratios.
 package webproxy

@@ -15,28 +15,40 @@ import (
 // Connections is what new connections take: TCP, a handshake, a byte there and
 // back, and the end.
 type Connections struct {
-	Rate float64 `json:"per_second"`
+	Number int     `json:"number"`
+	Rate   float64 `json:"per_second"`
 	// CPU is what all processes of the proxy used, in seconds per connection.
 	CPU float64 `json:"cpu_seconds"`
+}
+
+// add takes another turn in.
+func (c *Connections) add(d Connections) {
+	a, b := float64(c.Number), float64(d.Number)
+	if a > 0 {
+		d.Rate = (a + b) / (a/c.Rate + b/d.Rate)
+		d.CPU = (a*c.CPU + b*d.CPU) / (a + b)
+		d.Number += c.Number
+	}
+	*c = d
 }
 
 // atOnce is the number of clients that connect at the same time.
 const atOnce = 16
 
 // connections connects as fast as clients and proxy can.
-func (w *world) connections(ctx context.Context, p *bench.Process, o *Options) (r Connections, err error) {
+func (w *world) connections(ctx context.Context, p *instance, o *Options) (r Connections, err error) {
 	before, err := p.CPU()
 	if err != nil {
 		return r, err
 	}
 	begin := time.Now()
-	end := begin.Add(3 * o.Window) // processes' times are exact to 10 ms
+	end := begin.Add(o.Window)
 	counts, errs := make([]int, atOnce), make([]error, atOnce)
 	var running sync.WaitGroup
 	for i := range atOnce {
 		running.Go(func() {
 			for counts[i] == 0 || time.Now().Before(end) {
-				c, err := w.open(ctx, echo)
+				c, err := w.open(ctx, p.at, echo)
 				if err != nil {
 					errs[i] = err
 					return
@@ -60,7 +72,7 @@ func (w *world) connections(ctx context.Context, p *bench.Process, o *Options) (
 	for _, c := range counts {
 		n += c
 	}
-	return Connections{float64(n) / took.Seconds(), (after - before).Seconds() / float64(n)}, nil
+	return Connections{n, float64(n) / took.Seconds(), (after - before).Seconds() / float64(n)}, nil
 }
 
 // Stream is a throughput and what it took.
@@ -75,7 +87,7 @@ const warmUp = 200 * time.Millisecond // for windows and buffers to grow
 
 // throughput carries so many streams at once and measures them for the time of a
 // window.
-func (w *world) throughput(ctx context.Context, p *bench.Process, o *Options, streams int, down bool) (s Stream, err error) {
+func (w *world) throughput(ctx context.Context, p *instance, o *Options, streams int, down bool) (s Stream, err error) {
 	what, counter := byte(sink), &w.server.up
 	if down {
 		what, counter = source, &w.server.down
@@ -91,7 +103,7 @@ func (w *world) throughput(ctx context.Context, p *bench.Process, o *Options, st
 		err = errors.Join(err, gone, p.Settle(ctx))
 	}()
 	for range streams {
-		c, err := w.open(ctx, what)
+		c, err := w.open(ctx, p.at, what)
 		if err != nil {
 			return s, err
 		}
@@ -140,7 +152,7 @@ type Memory struct {
 const rest = 3 * time.Second
 
 // memory weighs idle connections, each with a handshake behind it.
-func (w *world) memory(ctx context.Context, p *bench.Process, o *Options) (m Memory, err error) {
+func (w *world) memory(ctx context.Context, p *instance, o *Options) (m Memory, err error) {
 	if m.Idle, _, err = p.Memory(); err != nil {
 		return m, err
 	}
@@ -158,7 +170,7 @@ func (w *world) memory(ctx context.Context, p *bench.Process, o *Options) (m Mem
 	for i := range atOnce {
 		running.Go(func() {
 			for j := i; j < len(open) && errs[i] == nil; j += atOnce {
-				open[j], errs[i] = w.open(ctx, echo)
+				open[j], errs[i] = w.open(ctx, p.at, echo)
 			}
 		})
 	}

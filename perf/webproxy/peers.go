@@ -132,10 +132,10 @@ func move(op func([]byte) (int, error), total, streams *atomic.Int64) {
 
 // open connects to the site through the proxy, shakes hands, and says what for. The
 // answer proves the way.
-func (w *world) open(ctx context.Context, what byte) (c net.Conn, err error) {
+func (w *world) open(ctx context.Context, at netip.AddrPort, what byte) (c net.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bench.ReadyTime)
 	defer cancel()
-	if c, err = w.client.Dial(ctx, "tcp", netip.AddrPortFrom(proxyAddr, httpsPort).String()); err != nil {
+	if c, err = w.client.Dial(ctx, "tcp", at.String()); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -1,9 +1,12 @@
 package webproxy
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"aarch64.com/isthmus/perf/internal/bench"
@@ -22,7 +25,8 @@ type proxy struct {
 	key, name string
 	weighed   bool          // its idle connections; one HAProxy is like the other there
 	missing   func() string // what to install; "" if there is nothing missing
-	start     func(*world, *Options) (*bench.Process, error)
+	// command to run, which listens at the address. Its files are its own.
+	command func(w *world, o *Options, at netip.AddrPort) (*exec.Cmd, error)
 }
 
 // streamModule is what nginx reads the server name with; in Debian a package of its
@@ -31,9 +35,9 @@ const streamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 func proxies() []proxy {
 	return []proxy{
-		{Isthmus, "isthmus", true, func() string { return "" }, startIsthmus},
-		{HAProxy, "HAProxy", true, needs("haproxy", "haproxy"), startHAProxy("splice-request", "splice-response")},
-		{HAProxyAuto, "HAProxy, auto", false, needs("haproxy", "haproxy"), startHAProxy("splice-auto")},
+		{Isthmus, "isthmus", true, func() string { return "" }, isthmus("isthmus", "")},
+		{HAProxy, "HAProxy", true, needs("haproxy", "haproxy"), haproxy(HAProxy, "splice-request", "splice-response")},
+		{HAProxyAuto, "HAProxy, auto", false, needs("haproxy", "haproxy"), haproxy(HAProxyAuto, "splice-auto")},
 		{Nginx, "nginx", true, func() string {
 			if m := needs("nginx", "nginx libnginx-mod-stream")(); m != "" {
 				return m
@@ -42,7 +46,7 @@ func proxies() []proxy {
 				return "not installed: apt install libnginx-mod-stream"
 			}
 			return ""
-		}, startNginx},
+		}, nginx},
 	}
 }
 
@@ -55,52 +59,67 @@ func needs(program, packages string) func() string {
 	}
 }
 
-// startIsthmus starts the web proxy alone.
-func startIsthmus(w *world, o *Options) (*bench.Process, error) {
-	if _, err := bench.Keep(w.proxy, "routes.toml", fmt.Appendf(nil,
-		"[[route]]\nhost = %q\nbackends = [%q]\n", site, vmAddr)); err != nil {
-		return nil, err
+// others are more builds of isthmus, to compare it with itself.
+func others(o *Options) (list []proxy) {
+	for i, binary := range o.Also {
+		name := filepath.Base(binary)
+		list = append(list, proxy{binary, name, true, func() string { return "" }, isthmus(fmt.Sprintf("isthmus%d", i), binary)})
 	}
-	file, err := bench.Keep(w.proxy, "isthmus.toml", []byte(isthmusConfig(o)))
+	return list
+}
+
+// isthmus is the web proxy alone; binary "" is Options.Binary.
+func isthmus(name, binary string) func(*world, *Options, netip.AddrPort) (*exec.Cmd, error) {
+	return func(w *world, o *Options, at netip.AddrPort) (*exec.Cmd, error) {
+		return isthmusCommand(w, o, name, cmp.Or(binary, o.Binary), at)
+	}
+}
+
+func isthmusCommand(w *world, o *Options, name, binary string, at netip.AddrPort) (*exec.Cmd, error) {
+	routes, err := bench.Keep(w.proxy, name+"-routes.toml", fmt.Appendf(nil, "[[route]]\nhost = %q\nbackends = [%q]\n", site, vmAddr))
 	if err != nil {
 		return nil, err
 	}
-	return bench.StartProcess(w.proxy, w.dir, bench.Pinned(w.theirs, o.Binary, "run", "--only", "proxy", "-c", file))
+	file, err := bench.Keep(w.proxy, name+".toml", []byte(isthmusConfig(o, name, routes, at)))
+	if err != nil {
+		return nil, err
+	}
+	return bench.Pinned(w.theirs, binary, "run", "--only", "proxy", "-c", file), nil
 }
 
 // isthmusConfig has the limits that one machine would reach which plays all clients
 // of one site.
-func isthmusConfig(o *Options) string {
+func isthmusConfig(o *Options, name, routes string, at netip.AddrPort) string {
 	return fmt.Sprintf(`
 [router]
-state_dir = "/var/lib/isthmus"
+state_dir = "/var/lib/%[1]s"
 [metrics]
 listen = ""
 [control]
-socket = "/run/control.sock"
+socket = "/run/%[1]s.sock"
 [proxy]
-listen_https = ["%s:%d"]
-vm_prefixes = ["%s"]
-routes_file = "/var/lib/routes.toml"
+listen_https = ["%[2]s"]
+vm_prefixes = ["%[3]s"]
+routes_file = "%[4]s"
 drain_timeout = "1s"
 [proxy.limits]
-connections = %[4]d
-connections_per_client = %[4]d
-connections_per_host = %[4]d
-connections_per_project = %[4]d
+connections = %[5]d
+connections_per_client = %[5]d
+connections_per_host = %[5]d
+connections_per_project = %[5]d
 quic_flows = 1
-`, proxyAddr, httpsPort, vms, o.Connections+spare)
+`, name, at, vms, routes, o.Connections+spare)
 }
 
 // spare is how many connections more than those that idle a proxy has to take.
 const spare = 100
 
-// startHAProxy has it splice by these options, which it does not by itself. Each of
+// haproxy has it splice by these options, which it does not by itself. Each of
 // its pipes takes two descriptors more, for a quarter of the connections if it isn't
 // told.
-func startHAProxy(options ...string) func(*world, *Options) (*bench.Process, error) {
-	return func(w *world, o *Options) (*bench.Process, error) {
-		file, err := bench.Keep(w.proxy, "haproxy.cfg", fmt.Appendf(nil, `
+func haproxy(key string, options ...string) func(*world, *Options, netip.AddrPort) (*exec.Cmd, error) {
+	return func(w *world, o *Options, at netip.AddrPort) (*exec.Cmd, error) {
+		file, err := bench.Keep(w.proxy, key+".cfg", fmt.Appendf(nil, `
 global
   nbthread 1
   maxconn %d
@@ -112,22 +131,22 @@ defaults
   timeout server 10m
   option %s
 frontend visitors
-  bind %s:%d
+  bind %s defer-accept
   tcp-request inspect-delay 10s
   tcp-request content accept if { req_ssl_hello_type 1 }
   use_backend vm if { req_ssl_sni -i %s }
 backend vm
   server vm [%s]:%d
-`, o.Connections+spare, strings.Join(options, "\n  option "), proxyAddr, httpsPort, site, vmAddr, httpsPort))
+`, o.Connections+spare, strings.Join(options, "\n  option "), at, site, vmAddr, httpsPort))
 		if err != nil {
 			return nil, err
 		}
-		return bench.StartProcess(w.proxy, w.dir, bench.Pinned(w.theirs, "haproxy", "-db", "-f", file))
+		return bench.Pinned(w.theirs, "haproxy", "-db", "-f", file), nil
 	}
 }
 
-// startNginx has one worker. A connection of its own is one of either side.
-func startNginx(w *world, o *Options) (*bench.Process, error) {
+// nginx has one worker. A connection of its own is one of either side.
+func nginx(w *world, o *Options, at netip.AddrPort) (*exec.Cmd, error) {
 	file, err := bench.Keep(w.proxy, "nginx.conf", fmt.Appendf(nil, `
 load_module %s;
 daemon off;
@@ -139,14 +158,14 @@ events { worker_connections %d; }
 stream {
   map $ssl_preread_server_name $vm { %s [%s]:%d; }
   server {
-    listen %s:%d backlog=4096;
+    listen %s backlog=4096;
     ssl_preread on;
     proxy_pass $vm;
   }
 }
-`, streamModule, 2*(o.Connections+2*spare), 2*(o.Connections+spare), site, vmAddr, httpsPort, proxyAddr, httpsPort))
+`, streamModule, 2*(o.Connections+2*spare), 2*(o.Connections+spare), site, vmAddr, httpsPort, at))
 	if err != nil {
 		return nil, err
 	}
-	return bench.StartProcess(w.proxy, w.dir, bench.Pinned(w.theirs, "nginx", "-e", "stderr", "-c", file))
+	return bench.Pinned(w.theirs, "nginx", "-e", "stderr", "-c", file), nil
 }

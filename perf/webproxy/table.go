@@ -3,6 +3,7 @@ package webproxy
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -200,7 +201,8 @@ func (t *Table) remarks(out io.Writer) {
 
 // spread is what a row's rounds have for a line.
 func (r *Row) spread(m *measure) string {
-	return bench.Spread(r.column(m), m.digits)
+	// What was not measured is 0.
+	return bench.Spread(slices.DeleteFunc(r.column(m), func(v float64) bool { return v == 0 }), m.digits)
 }
 
 // column is a row's figures for a line, one of each round.

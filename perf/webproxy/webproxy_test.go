@@ -21,6 +21,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{Options{Connections: -1}, "connections: -1: at least 1"},
 		{Options{Connections: math.MaxInt32}, "raise it with ulimit -Hn"},
 		{Options{Window: -time.Second}, "less than nothing"},
+		{Options{Parts: []string{"weight"}}, `measure "weight": there are connections, throughput, memory`},
 		{Options{Proxies: []string{HAProxy, "squid"}}, `proxy "squid": there are isthmus, haproxy, haproxy-auto, nginx`},
 	} {
 		_, err := Run(context.Background(), tt.o)
@@ -46,7 +47,7 @@ func TestRoom(t *testing.T) {
 // a megabyte as many in all streams.
 func sample(connection, megabyte float64) Sample {
 	s := Stream{Rate: 1e9, CPU: megabyte}
-	return Sample{Connections: Connections{1000, connection * 1e-3}, Down: s, Up: s, Down8: s, Up8: s}
+	return Sample{Connections: Connections{1000, 1000, connection * 1e-3}, Down: s, Up: s, Down8: s, Up8: s}
 }
 
 func TestTable(t *testing.T) {

@@ -207,6 +207,13 @@ func (c *Checker) chunked(b byte) *Fault {
 	return nil
 }
 
+// Continue is for a connection on which another Checker has taken requests: it
+// can't begin with HTTP/2's preface any more.
+func (c *Checker) Continue() { c.begin(inHead) }
+
+// Between tells whether all that came belongs to requests that have ended.
+func (c *Checker) Between() bool { return c.state == inHead && c.section.looked == 0 }
+
 // HTTP2 tells that the connection began with HTTP/2's preface: all of it is in
 // order.
 func (c *Checker) HTTP2() bool { return c.http2 }

@@ -26,13 +26,13 @@ func (l *loop) accept(x *listener, most int) {
 	// one, twice as many are asked for. So the call that finds nothing is rare.
 	x.burst = min(max(1, 2*x.burst), most)
 	for n := range x.burst {
-		fd, sa, err := syscall.Accept4(x.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, from, err := l.acceptOne(x.fd)
 		switch err {
 		case nil:
 		case unix.EAGAIN:
 			x.burst = n / 2
 			return
-		case unix.EINTR, unix.ECONNABORTED:
+		case unix.ECONNABORTED:
 			continue
 		default:
 			// Out of file descriptors or memory: let others go first.
@@ -41,10 +41,9 @@ func (l *loop) accept(x *listener, most int) {
 			return
 		}
 		l.stats.accepted.Add(1)
-		from := addrPort(sa)
 		if !l.judge.Accept(from) {
 			l.stats.ends[Unwelcome].Add(1)
-			unix.Close(fd)
+			l.turnAway(fd)
 			continue
 		}
 		l.begin(fd, from, x)
@@ -54,7 +53,7 @@ func (l *loop) accept(x *listener, most int) {
 func (l *loop) pauseAll() {
 	for _, x := range l.listeners {
 		if !x.paused {
-			_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, x.fd, nil)
+			_ = l.control(unix.EPOLL_CTL_DEL, x.fd, unix.EpollEvent{})
 		}
 		x.paused, x.until = true, l.now+int64(acceptPause)
 	}
@@ -71,7 +70,21 @@ func (l *loop) resume(i int) {
 
 // begin takes a client in.
 func (l *loop) begin(fd int, from netip.AddrPort, x *listener) {
-	c := &Conn{ID: l.next*l.count + l.index, From: from, Start: time.Now(), listener: x, moved: l.now}
+	c := l.newConn(fd, from)
+	c.listener = x
+	l.hello.start(c, l.now)
+	// The hello is mostly there already (TCP_DEFER_ACCEPT). Read before epoll
+	// knows of the socket, it makes no event.
+	c.client.readable = true
+	l.sniff(c)
+	if c.stage != gone && !l.add(c, &c.client, clientEvents) {
+		l.end(c, Unwelcome)
+	}
+}
+
+// newConn gives a connection its place.
+func (l *loop) newConn(fd int, from netip.AddrPort) *Conn {
+	c := &Conn{ID: l.next*l.count + l.index, From: from, Start: time.Now(), moved: l.now}
 	l.next++
 	c.client.fd, c.client.writable, c.backend.fd = fd, true, -1
 	if n := len(l.free); n > 0 {
@@ -83,14 +96,7 @@ func (l *loop) begin(fd int, from netip.AddrPort, x *listener) {
 		l.conns = append(l.conns, c)
 	}
 	l.stats.open.Add(1)
-	l.hello.start(c, l.now)
-	// The hello is mostly there already (TCP_DEFER_ACCEPT). Read before epoll
-	// knows of the socket, it makes no event.
-	c.client.readable = true
-	l.sniff(c)
-	if c.stage != gone && !l.add(c, &c.client, clientEvents) {
-		l.end(c, Unwelcome)
-	}
+	return c
 }
 
 // add puts a side's socket into epoll.
@@ -124,12 +130,10 @@ func (l *loop) blocked(c *Conn, s *side) {
 		s.watched |= unix.EPOLLOUT
 		// It looks whether it could be written by now, too. There is no memory
 		// to be had for it, and so nothing to fail.
-		_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, s.fd, &unix.EpollEvent{Events: s.watched, Fd: about, Pad: int32(c.ID)})
+		_ = l.control(unix.EPOLL_CTL_MOD, s.fd, unix.EpollEvent{Events: s.watched, Fd: about, Pad: int32(c.ID)})
 	}
 }
 
-// The standard library's Accept4 and Getsockname: those of x/sys ask the kernel
-// for each socket's protocol.
 func addrPort(sa syscall.Sockaddr) netip.AddrPort {
 	switch a := sa.(type) {
 	case *syscall.SockaddrInet4:
@@ -144,7 +148,7 @@ func addrPort(sa syscall.Sockaddr) netip.AddrPort {
 // most once, and only if the listener has none of its own.
 func (c *Conn) Local() netip.AddrPort {
 	switch {
-	case c.to.IsValid() || c.client.fd < 0:
+	case c.to.IsValid() || c.client.fd < 0 || c.listener == nil:
 	case !c.listener.address.Addr().IsUnspecified():
 		c.to = c.listener.address
 	default:

@@ -3,6 +3,8 @@ package relay
 import (
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // End is how a connection came to its end.
@@ -61,6 +63,8 @@ type Answer struct {
 	Reply    []byte
 	// Header goes to the backend first (PROXY protocol).
 	Header []byte
+	// Take hands the connection to the judge, which is a [Taker].
+	Take bool
 }
 
 // Conn is a connection. It belongs to a loop: only the judge's methods and the
@@ -77,6 +81,10 @@ type Conn struct {
 	Up      uint64         // bytes from the client to the backend
 	Down    uint64         // bytes from the backend to the client
 	End     End
+	// Late: a side broke when the other had said its end and all of that had been
+	// passed on. Programs that have what they wanted close like this, with
+	// something unread.
+	Late bool
 
 	to       netip.AddrPort
 	listener *listener
@@ -120,6 +128,7 @@ type side struct {
 	eof      bool   // all has been read
 	shut     bool   // no more is written to it
 	broken   bool   // a write failed: what has come is still read, then that is it
+	complete bool   // it is broken, but its end had come before
 
 	// What waits to be written to it: one of the two, at most.
 	out  []byte
@@ -129,6 +138,20 @@ type side struct {
 }
 
 func (s *side) pending() bool { return len(s.out) > 0 || s.pipe != nil && s.pipe.n > 0 }
+
+// saidAll tells whether a side has said its end, and all before it has been read. The
+// end that is read after a break is not its own.
+func (s *side) saidAll() bool { return s.eof && (s.complete || !s.broken) }
+
+// ends tells whether a side has said its end, or will with the next read.
+func (s *side) ends() bool {
+	if s.eof || s.broken {
+		return s.saidAll()
+	}
+	var b [1]byte
+	n, _, err := unix.Recvfrom(s.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n == 0 && err == nil
+}
 
 // Since is how long ago bytes moved last, for the function given to Loops.Each.
 func (c *Conn) Since() time.Duration { return time.Duration(nanotime() - c.moved) }

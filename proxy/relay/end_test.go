@@ -36,8 +36,49 @@ func TestReset(t *testing.T) {
 		if rest, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the client got %q, %v", rest, err)
 		}
-		if e := j.ended(t, 1)[0]; e.End != BackendReset || e.Down != 10 {
-			t.Errorf("ended %v with %d bytes down", e.End, e.Down)
+		if e := j.ended(t, 1)[0]; e.End != BackendReset || e.Late || e.Down != 10 {
+			t.Errorf("ended %v (late: %v) with %d bytes down", e.End, e.Late, e.Down)
+		}
+	})
+	t.Run("by_backend_behind_the_client's_end", func(t *testing.T) {
+		j := to(backend(t, func(c *net.TCPConn) {
+			_, _ = io.Copy(io.Discard, c)
+			breakOff(c)
+		}))
+		_, at := serve(t, Config{}, j)
+		c := dialTo(t, at)
+		say(t, c, "hello")
+		_ = c.CloseWrite()
+		if rest, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the client got %q, %v", rest, err)
+		}
+		if e := j.ended(t, 1)[0]; e.End != BackendReset || !e.Late {
+			t.Errorf("ended %v (late: %v)", e.End, e.Late)
+		}
+	})
+	// A server that has said all, and closes with something unread.
+	t.Run("by_backend_behind_its_end", func(t *testing.T) {
+		j := to(backend(t, func(c *net.TCPConn) {
+			_, _ = io.ReadFull(c, make([]byte, 5))
+			_, _ = c.Write([]byte("answer"))
+			_ = c.CloseWrite()
+			_ = c.Close()
+		}))
+		_, at := serve(t, Config{}, j)
+		for range 20 {
+			c := dialTo(t, at)
+			say(t, c, "hello")
+			hear(t, c, "answer")
+			say(t, c, "goodbye")
+			if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+				t.Errorf("the client got %q, %v", rest, err)
+			}
+			c.Close()
+		}
+		for _, e := range j.ended(t, 20) {
+			if e.End != Finished || e.Down != 6 {
+				t.Errorf("ended %v with %d bytes down", e.End, e.Down)
+			}
 		}
 	})
 	// A client that goes on sending finds out by a write.
@@ -54,8 +95,8 @@ func TestReset(t *testing.T) {
 				break
 			}
 		}
-		if e := j.ended(t, 1)[0]; e.End != BackendReset {
-			t.Errorf("ended %v", e.End)
+		if e := j.ended(t, 1)[0]; e.End != BackendReset || e.Late {
+			t.Errorf("ended %v (late: %v)", e.End, e.Late)
 		}
 	})
 	t.Run("by_client", func(t *testing.T) {

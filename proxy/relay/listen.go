@@ -81,16 +81,16 @@ func (l *loop) share(f *os.File) error {
 }
 
 func listen(a netip.AddrPort, c *Config) (int, error) {
-	family := unix.AF_INET
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}
-	if a.Addr().Is6() && !a.Addr().Is4In6() {
-		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+	family := unix.AF_INET6
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+	if ip := a.Addr().Unmap(); ip.Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Addr: ip.As4(), Port: int(a.Port())}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("listen on %v: %w", a, err)
 	}
-	err = options(fd, []option{{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}, {unix.SOL_SOCKET, unix.SO_REUSEPORT, 1}})
+	err = tune(fd, []option{{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}, {unix.SOL_SOCKET, unix.SO_REUSEPORT, 1}})
 	if err == nil && family == unix.AF_INET6 {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
@@ -116,30 +116,34 @@ func listen(a netip.AddrPort, c *Config) (int, error) {
 	return -1, fmt.Errorf("listen on %v: %w", a, err)
 }
 
-type option struct{ level, name, value int }
+type option struct {
+	level, name int
+	value       int32
+}
 
-func options(fd int, list []option) error {
-	for _, o := range list {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+// tune sets a socket's options.
+func tune(fd int, list []option) error {
+	for i := range list {
+		if err := setOption(fd, &list[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tune sets a socket's options.
-func tune(fd int, c *Config) error {
-	return options(fd, []option{
+// options are those of every connection.
+func (c *Config) options() []option {
+	return []option{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(c.UserTimeout.Milliseconds())},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Seconds())},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int32(c.UserTimeout.Milliseconds())},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int32(keepAlive.Seconds())},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-	})
+	}
 }
 
 // tuneListener sets a listener's options. Accepted connections have them from it.
 func tuneListener(fd int, c *Config) error {
-	if err := tune(fd, c); err != nil {
+	if err := tune(fd, c.options()); err != nil {
 		return err
 	}
 	// Clients speak first: there is nothing to do before they have. The kernel

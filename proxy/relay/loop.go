@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,20 +12,23 @@ import (
 
 // loop owns connections. All its methods but do run on its own goroutine.
 type loop struct {
-	config Config
-	judge  Judge
-	index  uint64          // among the loops
-	count  uint64          // of the loops
-	fd     int             // epoll
-	park   *os.File        // an epoll for this one, which the runtime waits for
-	raw    syscall.RawConn // of park
-	look   func(uintptr) bool
-	events [256]unix.EpollEvent
-	told   int   // how many of events have come
-	armed  int64 // when epoll's deadline is, in the loop's clock; 0: none
-	wake   int   // eventfd
-	buffer []byte
-	pipes  pipes
+	config  Config
+	options []option // of connections
+	judge   Judge
+	taker   Taker           // judge, if it is one
+	index   uint64          // among the loops
+	count   uint64          // of the loops
+	fd      int             // epoll
+	park    *os.File        // an epoll for this one, which the runtime waits for
+	raw     syscall.RawConn // of park
+	look    func(uintptr) bool
+	events  [256]unix.EpollEvent
+	told    int   // how many of events have come
+	armed   int64 // when epoll's deadline is, in the loop's clock; 0: none
+	wake    int   // eventfd
+	buffer  []byte
+	scratch
+	pipes pipes
 
 	now   int64 // ns, read once per round
 	conns []*Conn
@@ -34,9 +38,10 @@ type loop struct {
 	turns []*Conn // the ready ones of this round
 	rests []*Conn // connections to look at when nothing is left to do
 
-	hello, connect, idle, linger, starved timers
+	hello, connect, idle, linger, starved, parked timers
 
 	listeners []*listener
+	silent    atomic.Bool // listens no more
 	draining  bool
 	ended     bool
 	stats     counters
@@ -57,6 +62,7 @@ const (
 
 func newLoop(c *Config, j Judge, index, count int) (*loop, error) {
 	l := &loop{judge: j, index: uint64(index), count: uint64(count), buffer: make([]byte, bufferSize), fd: -1, wake: -1, now: nanotime()}
+	l.taker, _ = j.(Taker)
 	l.configure(*c)
 	l.linger.delay, l.starved.delay = int64(lingerTime), int64(acceptPause)
 	if err := l.openEpoll(); err != nil {
@@ -76,12 +82,13 @@ func newLoop(c *Config, j Judge, index, count int) (*loop, error) {
 }
 
 func (l *loop) configure(c Config) {
-	l.config = c
+	l.config, l.options = c, c.options()
 	l.hello.delay, l.connect.delay, l.idle.delay = int64(c.HelloTimeout), int64(c.ConnectTimeout), idleDelay(c.IdleTimeout)
+	l.parked.delay = int64(c.KeepTimeout)
 }
 
 func (l *loop) watch(fd int, events uint32, about int32, number uint64) error {
-	err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: about, Pad: int32(number)})
+	err := l.control(unix.EPOLL_CTL_ADD, fd, unix.EpollEvent{Events: events, Fd: about, Pad: int32(number)})
 	if err != nil {
 		return fmt.Errorf("epoll: add a descriptor: %w", err)
 	}
@@ -222,6 +229,9 @@ func (l *loop) later(c *Conn) {
 func (l *loop) expire() {
 	for c := l.hello.due(l.now); c != nil; c = l.hello.due(l.now) {
 		l.end(c, HelloTimeout)
+	}
+	for c := l.parked.due(l.now); c != nil; c = l.parked.due(l.now) {
+		l.end(c, IdleTimeout)
 	}
 	for c := l.connect.due(l.now); c != nil; c = l.connect.due(l.now) {
 		l.tryNext(c)

@@ -17,6 +17,7 @@ type Config struct {
 	HelloTimeout   time.Duration // until that is known; 10 s
 	ConnectTimeout time.Duration // for each backend; 3 s
 	IdleTimeout    time.Duration // without a byte either way; 10 min
+	KeepTimeout    time.Duration // of what [Loops.Park] takes; 1 min
 
 	// UserTimeout is how long a peer may leave what it was sent without
 	// acknowledging it, or its window closed: TCP_USER_TIMEOUT; 5 min.
@@ -39,7 +40,7 @@ func (c *Config) setDefaults() {
 		def time.Duration
 	}{
 		{&c.HelloTimeout, 10 * time.Second}, {&c.ConnectTimeout, 3 * time.Second},
-		{&c.IdleTimeout, 10 * time.Minute}, {&c.UserTimeout, 5 * time.Minute},
+		{&c.IdleTimeout, 10 * time.Minute}, {&c.UserTimeout, 5 * time.Minute}, {&c.KeepTimeout, time.Minute},
 	} {
 		if *d.v == 0 {
 			*d.v = d.def
@@ -51,6 +52,7 @@ func (c *Config) setDefaults() {
 type Loops struct {
 	loops   []*loop
 	running sync.WaitGroup
+	turn    atomic.Uint64 // whose the next is that somebody else has accepted
 }
 
 // counters are a loop's, read by others.
@@ -198,11 +200,11 @@ func (s *Loops) Shutdown(ctx context.Context) {
 	<-finished
 }
 
-// drain takes what waits to be accepted, and then nothing more. A connection
-// whose client has not said anything yet waits in the kernel, and moves to
-// another process that listens at the same address only if the sysctl
+// stopListening takes what waits to be accepted, and then nothing more. A
+// connection whose client has not said anything yet waits in the kernel, and moves
+// to another process that listens at the same address only if the sysctl
 // net.ipv4.tcp_migrate_req is 1.
-func (l *loop) drain() {
+func (l *loop) stopListening() {
 	for _, x := range l.listeners {
 		if x.shared {
 			continue
@@ -215,6 +217,11 @@ func (l *loop) drain() {
 		}
 	}
 	l.closeListeners()
+	l.silent.Store(true)
+}
+
+func (l *loop) drain() {
+	l.stopListening()
 	l.draining = true
 	l.ended = len(l.free) == len(l.conns)
 }

@@ -30,6 +30,9 @@ func (l *loop) sniff(c *Conn) {
 		}
 		answer := l.judge.Hello(c, said)
 		switch {
+		case answer.Take:
+			l.give(c, said)
+			return
 		case answer.Wait && len(said) > l.config.MaxHello:
 			l.end(c, HelloTooLong)
 			return
@@ -54,12 +57,12 @@ func (l *loop) sniff(c *Conn) {
 // tryNext connects to the next backend.
 func (l *loop) tryNext(c *Conn) {
 	if c.backend.fd >= 0 {
-		unix.Close(c.backend.fd)
+		closeFD(c.backend.fd)
 		c.backend = side{fd: -1}
 	}
 	for len(c.backends) > 0 {
 		c.Backend = c.backends[0]
-		fd, err := dial(c.Backend, &l.config)
+		fd, err := l.dial(c.Backend)
 		switch err {
 		case nil:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -80,7 +83,7 @@ func (l *loop) tryNext(c *Conn) {
 		c.backends = c.backends[1:]
 		c.backend.fd = fd
 		if !l.add(c, &c.backend, clientEvents|unix.EPOLLOUT) {
-			unix.Close(fd)
+			closeFD(fd)
 			c.backend = side{fd: -1}
 			continue
 		}
@@ -136,7 +139,7 @@ func (l *loop) last(c *Conn) {
 	}
 	if !c.client.shut {
 		c.client.shut = true
-		_ = unix.Shutdown(c.client.fd, unix.SHUT_WR)
+		shut(c.client.fd)
 	}
 	for left := turn; c.client.readable; {
 		n, err := read(c.client.fd, l.buffer)
@@ -156,17 +159,17 @@ func (l *loop) last(c *Conn) {
 }
 
 // dial begins to connect.
-func dial(to netip.AddrPort, config *Config) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+func (l *loop) dial(to netip.AddrPort) (int, error) {
+	fd, err := newSocket()
 	if err != nil {
 		return -1, err
 	}
-	err = tune(fd, config)
+	err = tune(fd, l.options)
 	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
+		err = l.connectTo(fd, to)
 	}
 	if err != nil && err != unix.EINPROGRESS {
-		unix.Close(fd)
+		closeFD(fd)
 		return -1, err
 	}
 	return fd, nil

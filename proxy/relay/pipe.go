@@ -40,14 +40,14 @@ func (p *pipes) put(x *pipe) {
 		p.free = append(p.free, x)
 		return
 	}
-	unix.Close(x.r)
-	unix.Close(x.w)
+	closeFD(x.r)
+	closeFD(x.w)
 }
 
 func (p *pipes) close() {
 	for _, x := range p.free {
-		unix.Close(x.r)
-		unix.Close(x.w)
+		closeFD(x.r)
+		closeFD(x.w)
 	}
 	p.free = nil
 }

@@ -43,6 +43,11 @@ func (l *loop) pump(c *Conn, from, to *side, count *uint64) bool {
 			return c.stage != gone
 		}
 		switch {
+		case from == &c.backend && from.broken && from.saidAll() && !to.broken:
+			// All that it had to say has been passed on. Servers close like that
+			// which read nothing behind their answer, not even a close_notify.
+			l.end(c, Finished)
+			return false
 		case from.broken && (from.eof || to.broken):
 			l.end(c, resetBy(c, from))
 			return false
@@ -52,8 +57,7 @@ func (l *loop) pump(c *Conn, from, to *side, count *uint64) bool {
 		case from.eof:
 			if !to.shut {
 				to.shut = true
-				// It may have gone meanwhile, which a read will tell.
-				_ = unix.Shutdown(to.fd, unix.SHUT_WR)
+				shut(to.fd)
 			}
 			return true
 		case !from.readable || to.shut:
@@ -85,8 +89,10 @@ func (l *loop) pump(c *Conn, from, to *side, count *uint64) bool {
 
 func resetBy(c *Conn, s *side) End {
 	if s == &c.client {
+		c.Late = c.backend.ends() && !s.pending()
 		return ClientReset
 	}
+	c.Late = c.client.ends() && !s.pending()
 	return BackendReset
 }
 
@@ -128,7 +134,7 @@ func (l *loop) receive(c *Conn, from, to *side) (int, error) {
 func (l *loop) send(c *Conn, to *side, b []byte) int {
 	n, err := send(to.fd, b)
 	if err != nil && err != unix.EAGAIN {
-		to.fail()
+		to.fail(err)
 		return len(b)
 	}
 	if n < len(b) {
@@ -137,7 +143,12 @@ func (l *loop) send(c *Conn, to *side, b []byte) int {
 	return n
 }
 
-func (s *side) fail() { s.broken, s.shut, s.readable, s.hasty = true, true, true, true }
+// fail notes that a side takes no more. A reset behind its end is told as EPIPE, one
+// without as ECONNRESET (tcp_reset in net/ipv4/tcp_input.c).
+func (s *side) fail(err error) {
+	s.complete = s.complete || !s.broken && (s.eof || err == unix.EPIPE)
+	s.broken, s.shut, s.readable, s.hasty = true, true, true, true
+}
 
 // flush writes what waits for a side. It tells whether nothing does any more.
 func (l *loop) flush(c *Conn, to *side) bool {
@@ -161,7 +172,7 @@ func (l *loop) flush(c *Conn, to *side) bool {
 		case err != nil || n == 0:
 			l.pipes.put(p)
 			to.pipe, p = nil, nil
-			to.fail()
+			to.fail(err)
 		default:
 			p.n -= n
 		}
@@ -184,8 +195,7 @@ func (l *loop) end(c *Conn, why End) {
 	if c.stage == gone {
 		return
 	}
-	c.stage, c.End = gone, why
-	c.stop()
+	c.End = why
 	l.stats.open.Add(-1)
 	l.stats.ends[why].Add(1)
 	l.judge.Closed(c)
@@ -197,7 +207,7 @@ func (l *loop) end(c *Conn, why End) {
 	}
 	for _, s := range [...]*side{&c.client, &c.backend} {
 		if s.fd >= 0 {
-			unix.Close(s.fd)
+			closeFD(s.fd)
 			s.fd = -1
 		}
 		if s.pipe != nil {
@@ -206,6 +216,13 @@ func (l *loop) end(c *Conn, why End) {
 		}
 		s.out = nil
 	}
+	l.forget(c)
+}
+
+// forget takes a connection's place.
+func (l *loop) forget(c *Conn) {
+	c.stage = gone
+	c.stop()
 	c.hello, c.header, c.backends = nil, nil, nil
 	l.conns[c.slot] = nil
 	l.free = append(l.free, c.slot)

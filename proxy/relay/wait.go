@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,20 +53,17 @@ func (l *loop) openEpoll() (err error) {
 		return err
 	}
 	l.look = func(uintptr) bool { return l.poll(0) }
-	// Armed when the loop parks, and by one event no longer: else the runtime
-	// would wake up with each event of a loop that does not sleep.
+	// Armed while the loop is parked: else the runtime would wake up with each
+	// event of a loop that does not sleep.
 	return unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, l.fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
 }
 
 // poll asks for events, l.told of them, and waits for them without telling the
 // runtime. It tells whether the time was not up.
 func (l *loop) poll(timeout time.Duration) bool {
-	n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.fd), uintptr(unsafe.Pointer(&l.events[0])),
-		uintptr(len(l.events)), uintptr(timeout.Milliseconds()), 0, 0)
-	if l.told = int(n); err != 0 {
-		l.told = 0
-	}
-	return l.told > 0 || err == unix.EINTR
+	n, err := epollWait(l.fd, l.events[:], int(timeout.Milliseconds()))
+	l.told = n
+	return n > 0 || err == unix.EINTR
 }
 
 // wait waits for events, l.told of them. It comes back without any when a timer
@@ -88,12 +84,18 @@ func (l *loop) wait() {
 		l.armed = due
 		_ = l.park.SetReadDeadline(epoch.Add(time.Duration(due)))
 	}
-	_ = l.raw.Control(func(park uintptr) {
-		_ = unix.EpollCtl(int(park), unix.EPOLL_CTL_MOD, l.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
-	})
+	l.arm(unix.EPOLLIN)
 	if l.raw.Read(l.look) != nil {
 		l.poll(0) // The deadline is over; has anything come nevertheless?
 	}
+	l.arm(0)
+}
+
+// arm has the runtime told of events, or not.
+func (l *loop) arm(events uint32) {
+	_ = l.raw.Control(func(park uintptr) {
+		_ = unix.EpollCtl(int(park), unix.EPOLL_CTL_MOD, l.fd, &unix.EpollEvent{Events: events | unix.EPOLLONESHOT})
+	})
 }
 
 // due is when the first timer is, 0 if there is none.
@@ -103,7 +105,7 @@ func (l *loop) due() (at int64) {
 			at = t
 		}
 	}
-	for _, t := range [...]*timers{&l.hello, &l.connect, &l.idle, &l.linger, &l.starved} {
+	for _, t := range [...]*timers{&l.hello, &l.connect, &l.idle, &l.linger, &l.starved, &l.parked} {
 		if t.first != nil {
 			sooner(t.first.timer.start + t.delay)
 		}

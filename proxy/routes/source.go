@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,9 @@ const (
 	// maxFile bounds what is read: room for a million routes, and an end to
 	// /dev/zero.
 	maxFile = 256 << 20
+	// deniedKept is of how many addresses it is looked whether the rule lets them
+	// pass by now: an address of this host may go, and with it the mistake.
+	deniedKept = 16
 )
 
 // File keeps a Table as a file says. A file that is wrong, or gone, changes
@@ -40,7 +45,8 @@ type File struct {
 	reach   Reach
 	id      identity // of what was read last
 	sum     [sha256.Size]byte
-	problem string // the last failure, so that each is told once
+	problem string       // the last failure, so that each is told once
+	denied  []netip.Addr // some that the rule did not let pass in what was read last
 	stats   FileStats
 }
 
@@ -111,6 +117,7 @@ func (f *File) Watch(ctx context.Context) {
 	defer tick.Stop()
 	soon := time.NewTimer(0) // what has changed since OpenFile
 	defer soon.Stop()
+	armed := true
 	touched := false // the file itself; its looks may be the same after
 	for {
 		select {
@@ -121,19 +128,24 @@ func (f *File) Watch(ctx context.Context) {
 				events = nil
 				continue
 			}
-			touched = touched || filepath.Base(e.Name) == filepath.Base(f.path)
-			soon.Reset(settle)
+			// What happens to another file may concern this one, which may be a link,
+			// but must not put off the look at it: a log beside it is never at rest.
+			if own := filepath.Base(e.Name) == filepath.Base(f.path); own || !armed {
+				touched = touched || own
+				soon.Reset(settle)
+				armed = true
+			}
 		case _, ok := <-errs:
 			if !ok {
 				errs = nil
 			}
-			touched = true
+			touched, armed = true, true
 			soon.Reset(settle)
 		case <-tick.C:
 			f.look(false)
 		case <-soon.C:
 			if f.look(touched) {
-				touched = false
+				touched, armed = false, false
 			} else {
 				soon.Reset(settle)
 			}
@@ -215,7 +227,7 @@ func (f *File) look(touched bool) bool {
 		f.failed(fmt.Errorf("%w; put it back", err))
 		return true
 	}
-	if id == f.id && !touched {
+	if id == f.id && !touched && !f.passable() {
 		return true
 	}
 	if age := time.Since(time.Unix(id.mtime.Unix())); 0 <= age && age < settle {
@@ -239,7 +251,14 @@ func (f *File) look(touched bool) bool {
 		f.failed(fmt.Errorf("%s is empty, which is what a file that is being written looks like; for no routes leave a comment in it", f.path))
 		return true
 	}
-	s, err := f.snapshot(data, f.reach)
+	f.denied = nil
+	s, err := f.snapshot(data, func(a netip.Addr) error {
+		err := f.reach(a)
+		if err != nil && len(f.denied) < deniedKept {
+			f.denied = append(f.denied, a)
+		}
+		return err
+	})
 	if err != nil {
 		f.failed(err)
 		return true
@@ -248,9 +267,15 @@ func (f *File) look(touched bool) bool {
 	return true
 }
 
+// passable tells whether the rule lets an address pass that it did not.
+func (f *File) passable() bool {
+	return slices.ContainsFunc(f.denied, func(a netip.Addr) bool { return f.reach(a) == nil })
+}
+
 // store makes s count, unless it is what counts.
 func (f *File) store(s *Snapshot, data []byte, id identity) {
 	old := f.table.Of(Operator)
+	f.denied = nil
 	changes := s.Changes(old)
 	if changes.Any() || f.stats.Revision == 0 {
 		f.stats.Revision++

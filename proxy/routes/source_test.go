@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -100,6 +101,37 @@ func TestFileReplaced(t *testing.T) {
 }
 
 // Kubernetes mounts a file as routes.toml -> ..data/routes.toml, and swaps ..data.
+// A directory in which another file is written all the time, such as a log.
+func TestFileInBusyDirectory(t *testing.T) {
+	w := newWatched(t, route("a.example"))
+	end := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(5 * time.Millisecond):
+				if err := os.WriteFile(filepath.Join(w.dir, "log"), []byte("line\n"), 0o644); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	defer func() { close(end); busy.Wait() }()
+	// By looks every two seconds alone, this would take eight.
+	began := time.Now()
+	for i := range 5 {
+		host := fmt.Sprintf("b%d.example", i)
+		w.replace(route(host))
+		w.wait(host, func() bool { return w.has(host) })
+	}
+	if took := time.Since(began); took > 3*poll {
+		t.Errorf("five changes took %v", took)
+	}
+}
+
 func TestFileBehindLinks(t *testing.T) {
 	w := &watched{t: t, dir: t.TempDir(), table: &Table{}}
 	version := func(n int, doc string) {
@@ -157,6 +189,26 @@ func TestFileBadOrGone(t *testing.T) {
 }
 
 // Each error is told once, however often the file is looked at.
+// A rule may change its mind about an address without the file changing.
+func TestFileDeniedThenAllowed(t *testing.T) {
+	w := newWatched(t, route("a.example"))
+	var allowed atomic.Bool
+	use, err := w.Prepare(func(a netip.Addr) error {
+		if a == netip.MustParseAddr("2001:db8::1") || allowed.Load() {
+			return nil
+		}
+		return errors.New("an address of this host")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	use()
+	w.replace(route("a.example") + "[[route]]\nhost = \"b.example\"\nbackends = [\"2001:db8::2\"]\n")
+	w.wait("the file is refused", func() bool { return w.Stats().Problem != "" })
+	allowed.Store(true)
+	w.wait("the route counts", func() bool { return w.has("b.example") && w.Stats().Problem == "" })
+}
+
 func TestFileErrorOnce(t *testing.T) {
 	w := newWatched(t, route("a.example"))
 	w.replace("x")

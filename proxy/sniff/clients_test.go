@@ -206,7 +206,7 @@ func TestQUICClient(t *testing.T) {
 				if !ok {
 					t.Fatal("no long header")
 				}
-				answer, err := Refuse(head, UnrecognizedName)
+				answer, err := Refuse(head, UnrecognizedName.TransportError())
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -3,9 +3,9 @@ package sniff
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 )
 
 const (
@@ -47,51 +47,57 @@ type keys struct {
 	mask  [16]byte
 }
 
-// newKeys derives them from the first connection id that the client sends to
-// (RFC 9001 section 5.2); side is "client in" or "server in".
-func newKeys(version uint32, dcid []byte, side string) (*keys, error) {
+// derive makes them from the first connection id that the client sends to
+// (RFC 9001 section 5.2); side is "client in" or "server in". AES and GCM are the
+// only allocations: crypto/aes has no way to give an old cipher a new key.
+func (k *keys) derive(version uint32, dcid []byte, side string) error {
 	s := suiteOf(version)
-	initial, err := hkdf.Extract(sha256.New, dcid, []byte(s.salt))
+	initial := hmac([]byte(s.salt), dcid) // HKDF-Extract
+	secret := expand(&initial, side, sha256.Size)
+	key, iv, hp := expand(&secret, s.key, 16), expand(&secret, s.iv, 12), expand(&secret, s.hp, 16)
+	k.iv = [12]byte(iv[:])
+	block, err := aes.NewCipher(key[:16])
 	if err != nil {
-		return nil, err
-	}
-	secret, err := expand(initial, side, sha256.Size)
-	if err != nil {
-		return nil, err
-	}
-	key, err := expand(secret, s.key, 16)
-	if err != nil {
-		return nil, err
-	}
-	iv, err := expand(secret, s.iv, 12)
-	if err != nil {
-		return nil, err
-	}
-	hp, err := expand(secret, s.hp, 16)
-	if err != nil {
-		return nil, err
-	}
-	k := &keys{iv: [12]byte(iv)}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	if k.aead, err = cipher.NewGCM(block); err != nil {
-		return nil, err
+		return err
 	}
-	k.hp, err = aes.NewCipher(hp)
-	return k, err
+	k.hp, err = aes.NewCipher(hp[:16])
+	return err
 }
 
-// expand is HKDF-Expand-Label with an empty context (RFC 8446 section 7.1).
-func expand(secret []byte, label string, length int) ([]byte, error) {
-	info := "\x00" + string(rune(length)) + string(rune(len("tls13 ")+len(label))) + "tls13 " + label + "\x00"
-	return hkdf.Expand(sha256.New, secret, info, length)
+// expand is HKDF-Expand-Label with an empty context (RFC 8446 section 7.1) for up
+// to 32 bytes, which are one round of HKDF-Expand (RFC 5869 section 2.3).
+func expand(secret *[sha256.Size]byte, label string, length byte) [sha256.Size]byte {
+	var space [32]byte
+	info := append(space[:0], 0, length, byte(len("tls13 ")+len(label)))
+	info = append(append(info, "tls13 "...), label...)
+	return hmac(secret[:], append(info, 0, 1))
+}
+
+// hmac is HMAC-SHA256 (RFC 2104) of a key of up to 64 and a message of up to 32
+// bytes. A flood of forged packets needs five for each, and the one of
+// crypto/hmac allocates its state each time.
+func hmac(key, message []byte) [sha256.Size]byte {
+	var inner [sha256.BlockSize + 32]byte
+	var outer [sha256.BlockSize + sha256.Size]byte
+	copy(inner[:], key)
+	copy(outer[:], key)
+	for i := range sha256.BlockSize {
+		inner[i] ^= 0x36
+		outer[i] ^= 0x5c
+	}
+	n := copy(inner[sha256.BlockSize:], message)
+	sum := sha256.Sum256(inner[:sha256.BlockSize+n])
+	copy(outer[sha256.BlockSize:], sum[:])
+	return sha256.Sum256(outer[:])
 }
 
 // open takes the protection off an Initial packet (RFC 9001 section 5.4 and
-// 5.3) and gives its frames. The packet itself stays as it is.
-func (k *keys) open(p packet) ([]byte, error) {
+// 5.3) and gives its frames, which are in scratch if that is large enough. The
+// packet itself stays as it is.
+func (k *keys) open(p packet, scratch []byte) ([]byte, error) {
 	if len(p.bytes) < p.number+sampleOffset+sampleLength {
 		return nil, QUICHeader
 	}
@@ -100,15 +106,14 @@ func (k *keys) open(p packet) ([]byte, error) {
 	// (RFC 9000 section 17.1), so this one is not relative to another.
 	first := p.bytes[0] ^ k.mask[0]&0x0f
 	n := int(first&3) + 1
-	b := make([]byte, len(p.bytes))
-	header := append(b[:0], p.bytes[:p.number+n]...)
+	header := append(slices.Grow(scratch[:0], len(p.bytes)), p.bytes[:p.number+n]...)
 	header[0] = first
 	var number uint64
 	for i := range n {
 		header[p.number+i] ^= k.mask[1+i]
 		number = number<<8 | uint64(header[p.number+i])
 	}
-	frames, err := k.aead.Open(b[len(header):len(header)], k.nonceOf(number), p.bytes[len(header):], header)
+	frames, err := k.aead.Open(header[len(header):], k.nonceOf(number), p.bytes[len(header):], header)
 	if err != nil {
 		return nil, QUICSealed
 	}
@@ -136,21 +141,24 @@ func (k *keys) nonceOf(number uint64) []byte {
 }
 
 // Refuse is a server's answer to an Initial packet with this header: it closes
-// the connection with a TLS alert (RFC 9001 section 4.8), so that a client need
-// not wait for its timer. It is shorter than what it answers. The error is that
-// of key derivation, which has no reason to fail.
-func Refuse(h LongHeader, a Alert) ([]byte, error) {
+// the connection, with a TLS alert for example (RFC 9001 section 4.8), so that a
+// client need not wait for its timer. It is shorter than what it answers. There is
+// an error if the header is none of an Initial packet.
+func Refuse(h LongHeader, code TransportError) ([]byte, error) {
 	const (
 		connectionClose = 0x1c
 		crypto          = 0x06
 		pad             = 8 // so that there are bytes to sample
 	)
-	k, err := newKeys(h.Version, h.DCID, "server in")
-	if err != nil {
+	if len(h.DCID) > maxID || len(h.SCID) > maxID {
+		return nil, QUICHeader
+	}
+	var k keys
+	if err := k.derive(h.Version, h.DCID, "server in"); err != nil {
 		return nil, err
 	}
 	frames := make([]byte, 5+pad)
-	copy(frames, []byte{connectionClose, 0x41, byte(a), crypto, 0}) // 0x4100 + a is the varint of 0x100 + a
+	copy(frames, []byte{connectionClose, 0x40 | byte(code>>8), byte(code), crypto, 0}) // the code is a varint of two bytes
 	b := []byte{0xc0 | suiteOf(h.Version).initial<<4, 0, 0, 0, 0}
 	binary.BigEndian.PutUint32(b[1:], h.Version)
 	b = append(append(b, byte(len(h.SCID))), h.SCID...)

@@ -1,6 +1,9 @@
 package sniff
 
-import "bytes"
+import (
+	"bytes"
+	"sync"
+)
 
 const (
 	// MaxCrypto is the longest ClientHello in QUIC. Before the server has
@@ -17,7 +20,8 @@ const (
 // read, up to MaxCrypto, and a bit for each.
 type QUIC struct {
 	header  LongHeader // of the first packet; a copy
-	keys    *keys
+	keys    keys
+	begun   bool // and the keys are those of header
 	packets int
 	stream  stream
 	failed  error
@@ -73,25 +77,27 @@ func (q *QUIC) Datagram(b []byte) (Hello, error) {
 
 // initial adds what an Initial packet says.
 func (q *QUIC) initial(p packet) error {
-	k := q.keys
-	if k == nil {
+	if q.begun {
+		if !p.same(q.header) {
+			return QUICOther
+		}
+	} else {
 		// A token is from a Retry, whose connection id the server chose.
 		if len(p.DCID) < minFirstID && len(p.token) == 0 {
 			return QUICHeader
 		}
-		var err error
-		if k, err = newKeys(p.Version, p.DCID, "client in"); err != nil {
+		if err := q.keys.derive(p.Version, p.DCID, "client in"); err != nil {
 			return err
 		}
-	} else if !p.same(q.header) {
-		return QUICOther
 	}
-	frames, err := k.open(p)
+	scratch := scratches.Get().(*[scratchSize]byte)
+	defer scratches.Put(scratch)
+	frames, err := q.keys.open(p, scratch[:])
 	if err != nil {
 		return err
 	}
-	if q.keys == nil {
-		q.keys = k
+	if !q.begun {
+		q.begun = true
 		q.header = LongHeader{p.Version, bytes.Clone(p.DCID), bytes.Clone(p.SCID)}
 	}
 	if q.packets++; q.packets > MaxInitials {
@@ -101,6 +107,11 @@ func (q *QUIC) initial(p packet) error {
 	}
 	return q.failed
 }
+
+// scratchSize is enough for a packet on a path with an MTU of 1500.
+const scratchSize = 1500
+
+var scratches = sync.Pool{New: func() any { return new([scratchSize]byte) }}
 
 // stream is the client's CRYPTO stream, whose pieces come in any order.
 type stream struct {

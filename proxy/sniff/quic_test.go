@@ -55,8 +55,8 @@ func (p initial) seal(t testing.TB) []byte {
 	if p.size == 0 {
 		p.size = minDatagram
 	}
-	k, err := newKeys(p.version, p.dcid, "client in")
-	if err != nil {
+	var k keys
+	if err := k.derive(p.version, p.dcid, "client in"); err != nil {
 		t.Fatal(err)
 	}
 	b := []byte{0xc0 | suiteOf(p.version).initial<<4 | byte(p.bytes-1)}
@@ -110,8 +110,8 @@ func TestSamples(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			k, err := newKeys(tt.version, dcid, "client in")
-			if err != nil {
+			var k keys
+			if err := k.derive(tt.version, dcid, "client in"); err != nil {
 				t.Fatal(err)
 			}
 			if iv := unhex(t, tt.iv); !bytes.Equal(k.iv[:], iv) {

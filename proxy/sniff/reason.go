@@ -83,8 +83,7 @@ func (r Reason) Stray() bool { return QUICNotInitial <= r && r <= QUICOther }
 // not about the datagram alone, see [Refuse].
 func (r Reason) Alert() Alert { return reasons[r].alert }
 
-// Alert is the description in a TLS alert (RFC 8446 section 6). In QUIC it is
-// error code 0x100 + Alert (RFC 9001 section 4.8).
+// Alert is the description in a TLS alert (RFC 8446 section 6).
 type Alert uint8
 
 // Alerts that a proxy has use for.
@@ -98,6 +97,15 @@ const (
 	InternalError     Alert = 80
 	UnrecognizedName  Alert = 112
 )
+
+// TransportError is why a QUIC connection is closed (RFC 9000 section 20.1).
+type TransportError uint16
+
+// ConnectionRefused says that the server does not take the connection.
+const ConnectionRefused TransportError = 0x02
+
+// TransportError is the alert in QUIC, a CRYPTO_ERROR (RFC 9001 section 4.8).
+func (a Alert) TransportError() TransportError { return 0x100 + TransportError(a) }
 
 // Record is a fatal alert as a record in the clear, for a connection on which
 // the server has said nothing else. Its version is TLS 1.2's, which clients of

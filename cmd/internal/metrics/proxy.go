@@ -63,6 +63,8 @@ var quicEvents = []struct {
 	{"stray", "A datagram belongs to no connection.", func(s *proxy.QUICStats) uint64 { return s.Stray }},
 	{"evicted", "A connection or hello made room for another before its time.", func(s *proxy.QUICStats) uint64 { return s.Evicted }},
 	{"moved", "A datagram of a known connection came from a new address.", func(s *proxy.QUICStats) uint64 { return s.Moved }},
+	{"mixed", "A datagram was dropped or a connection refused on a client's port that has a connection to another project.", func(s *proxy.QUICStats) uint64 { return s.Mixed }},
+	{"muted", "A client was told nothing, for there were too many answers in a second.", func(s *proxy.QUICStats) uint64 { return s.Muted }},
 	{"lost", "A socket did not take a datagram.", func(s *proxy.QUICStats) uint64 { return s.Lost }},
 	{"truncated", "A hello has more datagrams than are kept.", func(s *proxy.QUICStats) uint64 { return s.Truncated }},
 }

@@ -42,7 +42,7 @@ type Rule struct {
 
 // New makes the rule for VMs within prefixes.
 func New(vms []netip.Prefix) *Rule {
-	return &Rule{vms: vms, own: ownAddress}
+	return &Rule{vms: vms, own: new(kernel).own}
 }
 
 // Check is nil, or says why a service must not connect to a.

@@ -124,6 +124,7 @@ func TestOwnAddress(t *testing.T) {
 		}
 		return nil
 	}))
+	var k kernel // with one socket for all, so that it has to see changes
 	for a, want := range map[string]bool{
 		"2001:db8:64::1":     true,
 		"2001:db8:64::":      true, // the routers' anycast address (RFC 4291 section 2.6.1)
@@ -138,7 +139,7 @@ func TestOwnAddress(t *testing.T) {
 		// The kernel adds the routes to its own addresses a moment later.
 		got := !want
 		for deadline := time.Now().Add(10 * time.Second); got != want && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-			must(t, h.Do(func() error { got = ownAddress(netip.MustParseAddr(a)); return nil }))
+			must(t, h.Do(func() error { got = k.own(netip.MustParseAddr(a)); return nil }))
 		}
 		if got != want {
 			t.Errorf("%s: %v, want %v", a, got, want)
@@ -175,4 +176,75 @@ func FuzzRule(f *testing.F) {
 			t.Errorf("%v is allowed", a)
 		}
 	})
+}
+
+// An answer that is known already is another one as soon as the kernel has changed.
+func TestOwnAddressThatComesAndGoes(t *testing.T) {
+	l := labtest.New(t, "change")
+	h, vm := labtest.Host(t, l, "hypervisor"), labtest.Host(t, l, "vm")
+	must(t, l.Link(h, vm, lab.LinkConfig{}))
+	must(t, h.Addr("eth0", "2001:db8:64::1/64"))
+	var k kernel
+	a := netip.MustParseAddr("2001:db8:64::aa64")
+	own := func() (is bool) {
+		must(t, h.Do(func() error { is = k.own(a); return nil }))
+		return is
+	}
+	for range 2 {
+		if own() {
+			t.Fatal("own before it was added")
+		}
+	}
+	link, address := "eth0", "2001:db8:64::aa64/128"
+	must(t, h.Addr(link, address))
+	// The kernel adds the route to its own address a moment later.
+	for deadline := time.Now().Add(10 * time.Second); !own(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not own after it was added")
+		}
+	}
+	must(t, h.Do(func() error {
+		x, err := netlink.LinkByName(link)
+		if err != nil {
+			return err
+		}
+		parsed, err := netlink.ParseAddr(address)
+		if err != nil {
+			return err
+		}
+		return netlink.AddrDel(x, parsed)
+	}))
+	for deadline := time.Now().Add(10 * time.Second); own(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("own after it was removed")
+		}
+	}
+}
+
+// The proxy asks at each connection.
+func TestOwnAddressAllocatesNothing(t *testing.T) {
+	var k kernel
+	a := netip.MustParseAddr("::1")
+	if n := testing.AllocsPerRun(100, func() {
+		if !k.own(a) {
+			t.Error("::1 is somebody else's")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// What is wrong with the socket is over with the next one.
+func TestOwnAddressAfterFailure(t *testing.T) {
+	var k kernel
+	a := netip.MustParseAddr("::1")
+	k.own(a)
+	unix.Close(k.requests)
+	unix.Close(k.changes)
+	if !k.own(a) {
+		t.Error("::1 is somebody else's")
+	}
+	if kind, err := k.ask(a); err != nil || kind != unix.RTN_LOCAL {
+		t.Errorf("route of type %d, %v", kind, err)
+	}
 }

@@ -13,12 +13,12 @@ func TestParseStat(t *testing.T) {
 		want stat
 		bad  bool
 	}{
-		{line: "7 (sshd) S 3 7 7 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1", want: stat{3, 100}},
-		{line: "7 (a) b (c) R 3 7 7 0 -1 4194560 1 2 3 4 1 0 0 0 20 0 1", want: stat{3, 1}},
+		{line: "7 (sshd) S 3 7 7 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1", want: stat{3, 70}},
+		{line: "7 (a) b (c) R 3 7 7 0 -1 4194560 1 2 3 4 5 6 0 1 20 0 1", want: stat{3, 1}},
 		{line: "7 (sshd) S 3", bad: true},
 		{line: "", bad: true},
 		{line: "7 (sshd) S x 7 7 0 -1 4194560 1 2 3 4 10 20 30 40", bad: true},
-		{line: "7 (sshd) S 3 7 7 0 -1 4194560 1 2 3 4 10 -20 30 40", bad: true},
+		{line: "7 (sshd) S 3 7 7 0 -1 4194560 1 2 3 4 10 20 30 -40", bad: true},
 	} {
 		got, err := parseStat(tt.line)
 		if (err != nil) != tt.bad || err == nil && got != tt.want {

@@ -43,7 +43,7 @@ func (p *Process) Settle(ctx context.Context) error {
 		}
 		time.Sleep(40 * time.Millisecond)
 		after, err := p.CPU()
-		return err != nil || after == before
+		return err != nil || after-before < time.Millisecond
 	})
 }
 
