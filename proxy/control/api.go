@@ -62,6 +62,7 @@ func newAPI(config func() *Config, body time.Duration) *api {
 	a.addTokens()
 	a.addTrusts()
 	a.addOthers()
+	a.addBulk()
 	a.finish()
 	return a
 }
@@ -79,7 +80,7 @@ func add[I, O any](a *api, op huma.Operation, verb catalog.Verb, f func(ctx cont
 		}
 		next(ctx)
 	})
-	op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMisdirectedRequest, http.StatusTooManyRequests, http.StatusServiceUnavailable)
+	op.Errors = append(op.Errors, common...)
 	op.Description = strings.TrimSpace(op.Description + needs(verb))
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		c := a.config()
@@ -98,11 +99,15 @@ func allowed(p access.Principal, verb catalog.Verb, ctx huma.Context) *wire.Prob
 	switch {
 	case project == "" && verb == catalog.Operator && !p.Operator(),
 		project != "" && p.May(catalog.Read, project) && !p.May(verb, project):
-		return wire.Refuse(http.StatusForbidden, "this token may %s; what is asked for needs one that may %s", verbs(p.Token.Verb), verbs(verb))
+		return forbidden(p, verb)
 	case project != "" && !p.May(catalog.Read, project):
 		return wire.Refuse(http.StatusNotFound, noProject, echo(project))
 	}
 	return nil
+}
+
+func forbidden(p access.Principal, verb catalog.Verb) *wire.Problem {
+	return wire.Refuse(http.StatusForbidden, "this token may %s; what is asked for needs one that may %s", verbs(p.Token.Verb), verbs(verb))
 }
 
 const noProject = "there is no project %q"

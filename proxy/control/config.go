@@ -41,7 +41,8 @@ type Config struct {
 	// Log gets what an operator should know.
 	Log func(warn bool, message string)
 
-	nodes *nodes // of the Server
+	nodes     *nodes // of the Server
+	maxImport int64  // bytes
 }
 
 // Timeouts end what does not get on. 0 stands for the default.
@@ -80,6 +81,9 @@ func (c *Config) check() error {
 
 func (c *Config) setDefaults(n *nodes) {
 	c.nodes = n
+	if c.maxImport == 0 {
+		c.maxImport = maxImport
+	}
 	c.Timeouts.setDefaults()
 	if c.Log == nil {
 		c.Log = func(bool, string) {}

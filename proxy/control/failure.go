@@ -93,8 +93,7 @@ func (c *Config) unauthorized(w http.ResponseWriter, given bool, err error) {
 	var flood *access.ErrFlood
 	switch {
 	case errors.As(err, &flood):
-		w.Header().Set("Retry-After", retryAfter(flood.Wait))
-		problem(w, wire.Refuse(http.StatusTooManyRequests, "%v", flood))
+		answerFailure(w, later(wire.Refuse(http.StatusTooManyRequests, "%v", flood), flood.Wait))
 	case errors.Is(err, access.ErrUnknown):
 		challenge := `Bearer realm="isthmus"`
 		if given {
@@ -103,11 +102,20 @@ func (c *Config) unauthorized(w http.ResponseWriter, given bool, err error) {
 		w.Header().Set("WWW-Authenticate", challenge)
 		problem(w, wire.Refuse(http.StatusUnauthorized, "%v", err))
 	default:
-		err := c.serverFailure("who asks", err)
-		var p *wire.Problem
-		if errors.As(err, &p) {
-			w.Header().Set("Retry-After", "1")
-			problem(w, p)
+		answerFailure(w, c.serverFailure("who asks", err))
+	}
+}
+
+// answerFailure answers with what failure, or one like it, has made of an error.
+func answerFailure(w http.ResponseWriter, err error) {
+	var with huma.HeadersError
+	if errors.As(err, &with) {
+		for name, values := range with.GetHeaders() {
+			w.Header()[name] = values
 		}
+	}
+	var p *wire.Problem
+	if errors.As(err, &p) {
+		problem(w, p)
 	}
 }

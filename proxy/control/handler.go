@@ -136,11 +136,15 @@ func (h *handler) serveAPI(c *Config, w http.ResponseWriter, r *http.Request) {
 		c.unauthorized(w, given, err)
 		return
 	}
-	if p := h.api.misrouted(w, r); p != nil {
+	if p := h.api.misrouted(c, w, r); p != nil {
 		problem(w, p)
 		return
 	}
-	ctx, cancel := context.WithTimeout(access.With(r.Context(), who), c.Timeouts.Request)
+	patience := c.Timeouts.Request
+	if r.URL.Path == importPath || r.URL.Path == exportPath {
+		patience = bulkPatience
+	}
+	ctx, cancel := context.WithTimeout(access.With(r.Context(), who), patience)
 	defer cancel()
 	if client := addressOf(r.RemoteAddr); client.IsValid() {
 		ctx = context.WithValue(ctx, fromKey{}, client.String())
@@ -208,7 +212,7 @@ func (c *Config) applied(ctx context.Context, r store.Revision) bool {
 
 // misrouted says what is wrong with where a request goes and what it carries, or
 // nil.
-func (a *api) misrouted(w http.ResponseWriter, r *http.Request) *wire.Problem {
+func (a *api) misrouted(c *Config, w http.ResponseWriter, r *http.Request) *wire.Problem {
 	if path.Clean(r.URL.Path) != r.URL.Path {
 		return wire.Refuse(http.StatusNotFound, "there is nothing with this path")
 	}
@@ -226,8 +230,12 @@ func (a *api) misrouted(w http.ResponseWriter, r *http.Request) *wire.Problem {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete {
 		return nil
 	}
-	if r.ContentLength >= maxBody {
-		return wire.Refuse(http.StatusRequestEntityTooLarge, "the body has %d bytes; send less than %d", r.ContentLength, maxBody)
+	limit, kinds := int64(maxBody), []string{"application/json"}
+	if r.URL.Path == importPath {
+		limit, kinds = c.maxImport, append(kinds, "application/toml")
+	}
+	if r.ContentLength >= limit {
+		return wire.Refuse(http.StatusRequestEntityTooLarge, "the body has %d bytes; send less than %d", r.ContentLength, limit)
 	}
 	if r.ContentLength == 0 {
 		return nil
@@ -236,8 +244,8 @@ func (a *api) misrouted(w http.ResponseWriter, r *http.Request) *wire.Problem {
 		return wire.Refuse(http.StatusUnsupportedMediaType, "bodies are not compressed; send it without Content-Encoding")
 	}
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if charset := params["charset"]; err != nil || len(r.Header.Values("Content-Type")) != 1 || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return wire.Refuse(http.StatusUnsupportedMediaType, "send Content-Type: application/json and a body of that")
+	if charset := params["charset"]; err != nil || len(r.Header.Values("Content-Type")) != 1 || !slices.Contains(kinds, kind) || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return wire.Refuse(http.StatusUnsupportedMediaType, "send Content-Type: %s and a body of that", strings.Join(kinds, " or "))
 	}
 	return nil
 }

@@ -17,9 +17,14 @@ import (
 // Two readers never see two different things in a body.
 var jsonFormat = huma.Format{
 	Marshal: func(w io.Writer, v any) error {
-		e := json.NewEncoder(w)
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
 		e.SetEscapeHTML(false)
-		return e.Encode(v)
+		if err := e.Encode(v); err != nil {
+			return err
+		}
+		_, _ = w.Write(b.Bytes()) // a client that has gone is told nothing; the library would panic
+		return nil
 	},
 	Unmarshal: unmarshal,
 }

@@ -27,11 +27,13 @@ var tags = []*huma.Tag{
 	{Name: "projects", Description: "Customers, and where their VMs are"},
 	{Name: "tokens", Description: "Keys to this API"},
 	{Name: "trusts", Description: "Domains that need no proof"},
+	{Name: "all at once", Description: "Files with everything, for backups and moves"},
 	{Name: "others", Description: "Who you are, nodes and changes"},
 }
 
-// Statuses of operations that make or change something, besides those of all.
+// Statuses of all operations, and of those that make or change something.
 var (
+	common   = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMisdirectedRequest, http.StatusTooManyRequests, http.StatusServiceUnavailable}
 	making   = []int{http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType}
 	changing = append([]int{http.StatusConflict, http.StatusPreconditionFailed}, making...)
 )

@@ -57,6 +57,27 @@ func (a *api) addOthers() {
 			return out, nil
 		})
 
+	add(a, huma.Operation{OperationID: "list-holds", Method: http.MethodGet, Path: "/holds", Tags: tag,
+		Summary: "List the names that are kept from others for a while", Description: "In the order of names."},
+		catalog.Operator, func(ctx context.Context, c *Config, in *params.Page) (*listed[wire.Hold], error) {
+			all, err := c.Catalog.Holds(ctx, "")
+			if err != nil {
+				return nil, err
+			}
+			items, next := cut(all, in, func(h *catalog.Hold) string { return h.Host }, func(h *catalog.Hold) wire.Hold { return wire.Hold(*h) })
+			return &listed[wire.Hold]{Body: wire.List[wire.Hold]{Items: items, Next: next}}, nil
+		})
+	add(a, huma.Operation{OperationID: "delete-hold", Method: http.MethodDelete, Path: "/holds/{host}", Tags: tag, DefaultStatus: http.StatusNoContent,
+		Summary: "Let all projects have a name at once"},
+		catalog.Operator, func(ctx context.Context, c *Config, in *params.InHold) (*struct{}, error) {
+			return &struct{}{}, c.Catalog.DeleteHold(ctx, actor(ctx), in.Host)
+		})
+	add(a, huma.Operation{OperationID: "accept-store", Method: http.MethodPost, Path: "/accept", Tags: tag, DefaultStatus: http.StatusNoContent,
+		Summary: "Take the store as it is", Description: "Nodes that remember more than the store has take it for another one, or an emptied one, and go on with what they have until an operator says so."},
+		catalog.Operator, func(ctx context.Context, c *Config, _ *struct{}) (*struct{}, error) {
+			return &struct{}{}, c.Catalog.Accept(ctx, actor(ctx))
+		})
+
 	add(a, huma.Operation{OperationID: "list-audit", Method: http.MethodGet, Path: "/audit", Tags: tag,
 		Summary: "List all changes", Description: "The newest first."},
 		catalog.Operator, func(ctx context.Context, c *Config, in *params.Back) (*listed[wire.Audit], error) {

@@ -47,6 +47,9 @@ func init() {
 
 // newProblem makes the library's errors into problems.
 func newProblem(status int, detail string, errs ...error) huma.StatusError {
+	if status == http.StatusInternalServerError && detail == "cannot read request body" {
+		status, detail = http.StatusBadRequest, "the body broke off" // no fault of ours
+	}
 	p := &wire.Problem{Status: status, Title: http.StatusText(status), Detail: detail}
 	for _, err := range errs {
 		if err == nil {

@@ -203,3 +203,19 @@ func nonNil[T any](list []T) []T {
 	}
 	return list
 }
+
+// cut gives a page of a list that is in the order of its keys.
+func cut[T, W any](all []T, p *params.Page, key func(*T) string, out func(*T) W) (items []W, next string) {
+	items = []W{}
+	last := ""
+	for i := range all {
+		if key(&all[i]) <= p.After {
+			continue
+		}
+		if len(items) == p.Limit {
+			return items, last
+		}
+		items, last = append(items, out(&all[i])), key(&all[i])
+	}
+	return items, ""
+}

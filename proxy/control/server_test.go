@@ -381,3 +381,24 @@ func TestAnswersAsOf(t *testing.T) {
 	}()
 	w.eventually("there", func() bool { return w.ask("GET", shopProxy, w.shop, "", ahead).StatusCode == 200 })
 }
+
+// A client that hangs up in the middle is no fault of ours, and none to tell of.
+func TestClientsThatHangUp(t *testing.T) {
+	w := newWorld(t)
+	put := "PUT " + shopProxy + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + w.shop + "\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+	get := "GET /api/v1/audit HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + w.operator + "\r\n\r\n"
+	for range 20 {
+		for _, text := range []string{put, get} {
+			c, err := tls.Dial("tcp", w.server.Addresses()[0].String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(c, text)
+			c.NetConn().Close()
+		}
+	}
+	w.eventually("all looked at", func() bool { return w.server.Stats().Answers[400] == 20 })
+	if n := w.server.Stats().Answers[500]; n != 0 || w.log.String() != "" {
+		t.Errorf("%d faults; told: %v", n, w.log)
+	}
+}

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -62,19 +63,11 @@ func listTokens(ctx context.Context, c *Config, project string, p *params.Page, 
 	if err != nil {
 		return nil, err
 	}
-	out := &listed[wire.Token]{Body: wire.List[wire.Token]{Items: []wire.Token{}}}
-	for i := range all { // in the order of IDs
-		t := &all[i]
-		if t.ID <= p.After || t.Parent != "" && !sessions {
-			continue
-		}
-		if n := len(out.Body.Items); n == p.Limit {
-			out.Body.Next = out.Body.Items[n-1].ID
-			break
-		}
-		out.Body.Items = append(out.Body.Items, token(t))
+	if !sessions {
+		all = slices.DeleteFunc(all, func(t catalog.Token) bool { return t.Parent != "" })
 	}
-	return out, nil
+	items, next := cut(all, p, func(t *catalog.Token) string { return t.ID }, token)
+	return &listed[wire.Token]{Body: wire.List[wire.Token]{Items: items, Next: next}}, nil
 }
 
 func revoke(ctx context.Context, c *Config, project, id string) (*struct{}, error) {

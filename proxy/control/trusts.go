@@ -39,18 +39,8 @@ func (a *api) addTrusts() {
 			if err != nil {
 				return nil, err
 			}
-			out := &listed[wire.Trust]{Body: wire.List[wire.Trust]{Items: []wire.Trust{}}}
-			for i := range all { // in the order of domains
-				if all[i].Domain <= in.After {
-					continue
-				}
-				if n := len(out.Body.Items); n == in.Limit {
-					out.Body.Next = out.Body.Items[n-1].Domain
-					break
-				}
-				out.Body.Items = append(out.Body.Items, trust(&all[i]))
-			}
-			return out, nil
+			items, next := cut(all, in, func(t *catalog.Trust) string { return t.Domain }, trust)
+			return &listed[wire.Trust]{Body: wire.List[wire.Trust]{Items: items, Next: next}}, nil
 		})
 	add(a, huma.Operation{OperationID: "get-trust", Method: http.MethodGet, Path: "/trusts/{domain}", Tags: tag,
 		Summary: "Ask who is trusted with a domain"},

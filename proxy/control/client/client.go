@@ -145,6 +145,9 @@ func (c *Client) unreachable(err error) error {
 	return fmt.Errorf("ask %s: %w", c.where, err)
 }
 
+// Close ends connections that are kept for further requests.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
 // Status is the HTTP status of what the server refused, or 0.
 func Status(err error) int {
 	if p := (*wire.Problem)(nil); errors.As(err, &p) {

@@ -77,3 +77,27 @@ type Audit struct {
 	Before  any       `json:"before,omitempty" doc:"What it was"`
 	After   any       `json:"after,omitempty" doc:"What it is"`
 }
+
+// Hold keeps a released host name from other projects for a while.
+type Hold struct {
+	Host    string    `json:"host" doc:"The name"`
+	Project string    `json:"project" doc:"Who may have it back at once"`
+	Until   time.Time `json:"until" doc:"When others may have it"`
+}
+
+// Imported is what an import has changed, or would.
+type Imported struct {
+	Projects Diff     `json:"projects" doc:"By name"`
+	Proxies  Diff     `json:"proxies" doc:"By host name"`
+	Trusts   Diff     `json:"trusts" doc:"By domain"`
+	Tokens   Diff     `json:"tokens" doc:"By ID"`
+	Pending  []string `json:"pending" doc:"Host names of the file that are not served until they are proven"`
+}
+
+// Diff names what differs.
+type Diff struct {
+	Added   []string `json:"added" doc:"New ones"`
+	Changed []string `json:"changed" doc:"Ones that were different"`
+	Removed []string `json:"removed" doc:"Ones that are gone"`
+	Same    int      `json:"same" doc:"How many were the same"`
+}

@@ -29,6 +29,11 @@ type InTrust struct {
 	Domain string `path:"domain" example:"shop.example" doc:"A domain; all names in it are meant"`
 }
 
+// InHold is the path of a hold.
+type InHold struct {
+	Host string `path:"host" example:"www.shop.example" doc:"A host name that has been released"`
+}
+
 // Page says which part of a list is asked for.
 type Page struct {
 	After string `query:"after" maxLength:"300" doc:"What the page before said in next; nothing for the first"`
