@@ -57,7 +57,13 @@ func (a *api) addBulk() {
 				problem(w, forbidden(access.From(r.Context()), catalog.Operator))
 				return
 			}
-			f(w, r, c)
+			select {
+			case c.shared.bulk <- struct{}{}:
+				defer func() { <-c.shared.bulk }()
+				f(w, r, c)
+			case <-r.Context().Done():
+				answerFailure(w, c.serverFailure(op.OperationID, r.Context().Err()))
+			}
 		})
 	}
 	add(&huma.Operation{OperationID: "export", Method: http.MethodGet, Path: "/export", Tags: tag,
@@ -163,6 +169,7 @@ func (a *api) bring(w http.ResponseWriter, r *http.Request, c *Config) {
 		return
 	}
 	patient(w)
+	defer c.shared.tokens.forget()
 	done, err := c.Catalog.Import(r.Context(), actor(r.Context()), http.MaxBytesReader(w, r.Body, c.maxImport), o)
 	if err != nil {
 		answerFailure(w, c.importFailure(err))

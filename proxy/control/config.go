@@ -41,8 +41,8 @@ type Config struct {
 	// Log gets what an operator should know.
 	Log func(warn bool, message string)
 
-	nodes     *nodes // of the Server
-	maxImport int64  // bytes
+	shared    *shared // of the Server
+	maxImport int64   // bytes
 }
 
 // Timeouts end what does not get on. 0 stands for the default.
@@ -79,8 +79,25 @@ func (c *Config) check() error {
 	return nil
 }
 
-func (c *Config) setDefaults(n *nodes) {
-	c.nodes = n
+// shared is what outlives a configuration.
+type shared struct {
+	nodes  *fresh[[]catalog.Node]
+	tokens *fresh[[]catalog.Token]
+	bulk   chan struct{} // one export or import at a time: each has everything in memory
+}
+
+// How old answers of the store may be that many ask for.
+const (
+	nodesFresh  = 200 * time.Millisecond
+	tokensFresh = time.Second // the own node's changes are seen at once
+)
+
+func newShared() *shared {
+	return &shared{newFresh[[]catalog.Node](nodesFresh), newFresh[[]catalog.Token](tokensFresh), make(chan struct{}, 1)}
+}
+
+func (c *Config) setDefaults(s *shared) {
+	c.shared = s
 	if c.maxImport == 0 {
 		c.maxImport = maxImport
 	}

@@ -38,7 +38,7 @@ func FuzzPutProxy(f *testing.F) {
 		f.Fatal(err)
 	}
 	config := &Config{Catalog: c, Mirror: follow(f, s), Guard: access.New(c, access.Limits{})}
-	config.setDefaults(&nodes{})
+	config.setDefaults(newShared())
 	h := newHandler(func() *Config { return config })
 	f.Fuzz(func(t *testing.T, body []byte) {
 		req := httptest.NewRequestWithContext(withPeer(t.Context(), 0), "PUT", shopProxy, bytes.NewReader(body))

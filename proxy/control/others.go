@@ -3,8 +3,6 @@ package control
 import (
 	"context"
 	"net/http"
-	"sync"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -105,32 +103,15 @@ func listAudit(ctx context.Context, c *Config, project, before string, n int) (*
 	return out, nil
 }
 
-// nodes remembers what nodes have said, so that many who look whether a change has
-// arrived are one to the store.
-type nodes struct {
-	mu  sync.Mutex
-	at  time.Time
-	all []catalog.Node
-}
-
-// nodesFresh is how old it may be.
-const nodesFresh = 200 * time.Millisecond
-
 // live counts the nodes that serve a revision.
 func (c *Config) live(ctx context.Context, r store.Revision) (wire.Live, error) {
-	n := c.nodes
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if time.Since(n.at) >= nodesFresh {
-		all, err := c.Catalog.Nodes(ctx)
-		if err != nil {
-			return wire.Live{}, err
-		}
-		n.all, n.at = all, time.Now()
+	all, err := c.shared.nodes.get(ctx, c.Catalog.Nodes)
+	if err != nil {
+		return wire.Live{}, err
 	}
-	l := wire.Live{Nodes: len(n.all)}
-	for i := range n.all {
-		if n.all[i].Applied >= r {
+	l := wire.Live{Nodes: len(all)}
+	for i := range all {
+		if all[i].Applied >= r {
 			l.Live++
 		}
 	}

@@ -43,7 +43,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{}
-	c.setDefaults(&nodes{})
+	c.setDefaults(newShared())
 	s.now.Store(&c)
 	s.handler = newHandler(s.now.Load)
 	for i := range c.Listen {
@@ -130,7 +130,7 @@ func (s *Server) Update(c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	c.setDefaults(s.now.Load().nodes)
+	c.setDefaults(s.now.Load().shared)
 	s.now.Store(&c)
 	return nil
 }

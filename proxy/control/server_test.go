@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync"
@@ -125,16 +126,30 @@ func TestTooManyRequests(t *testing.T) {
 		t.Errorf("%+v, %v", p, last.Header)
 	}
 	w.want(w.ask("GET", "/api/v1/me", w.reader, ""), 200)
+
+	// Strangers are elsewhere.
+	from := func(address, token string) *reply {
+		req := httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/me", nil)
+		req.RemoteAddr = address
+		req.Header.Set("Authorization", "Bearer "+token)
+		rec := httptest.NewRecorder()
+		w.server.handler.public(rec, req)
+		r := &reply{rec.Result(), rec.Body.Bytes()}
+		r.Request = req
+		return r
+	}
+	w.want(from("192.0.2.1:1", w.blog), 200)
 	for range 10 {
-		if last = w.ask("GET", "/api/v1/me", "wrong", ""); last.StatusCode != 401 {
+		if last = from("192.0.2.1:1", "wrong"); last.StatusCode != 401 {
 			break
 		}
 	}
 	if p := w.problemOf(w.want(last, 429)); !strings.Contains(p.Detail, "too many wrong tokens from this address") || last.Header.Get("Retry-After") != "30" {
 		t.Errorf("%+v, %v", p, last.Header)
 	}
-	w.want(w.ask("GET", "/api/v1/me", w.reader, ""), 200) // known from before
-	w.want(w.ask("GET", "/api/v1/me", w.blog, ""), 429)   // a new one may be a guess
+	w.want(from("192.0.2.1:1", w.blog), 200)     // known from before
+	w.want(from("192.0.2.1:1", w.operator), 429) // a new one may be a guess
+	w.want(from("[2001:db8::1]:1", w.operator), 200)
 }
 
 // What one node revokes ends on all others within Fresh.

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"net/http"
-	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -38,6 +37,7 @@ func (a *api) addTokens() {
 			if err != nil {
 				return nil, err
 			}
+			c.shared.tokens.forget()
 			return &one[wire.NewToken]{
 				Status: http.StatusCreated, ETag: params.Tag(t.Revision),
 				Body: wire.NewToken{Token: token(&t), Secret: secret},
@@ -59,12 +59,15 @@ func (a *api) addTokens() {
 }
 
 func listTokens(ctx context.Context, c *Config, project string, p *params.Page, sessions bool) (*listed[wire.Token], error) {
-	all, err := c.Catalog.Tokens(ctx, project)
+	every, err := c.shared.tokens.get(ctx, func(ctx context.Context) ([]catalog.Token, error) { return c.Catalog.Tokens(ctx, "") })
 	if err != nil {
 		return nil, err
 	}
-	if !sessions {
-		all = slices.DeleteFunc(all, func(t catalog.Token) bool { return t.Parent != "" })
+	var all []catalog.Token
+	for _, t := range every {
+		if (project == "" || t.Project == project) && (sessions || t.Parent == "") {
+			all = append(all, t)
+		}
 	}
 	items, next := cut(all, p, func(t *catalog.Token) string { return t.ID }, token)
 	return &listed[wire.Token]{Body: wire.List[wire.Token]{Items: items, Next: next}}, nil
@@ -75,6 +78,7 @@ func revoke(ctx context.Context, c *Config, project, id string) (*struct{}, erro
 		return nil, err
 	}
 	c.Guard.Revoked(id)
+	c.shared.tokens.forget()
 	return &struct{}{}, nil
 }
 
