@@ -322,7 +322,7 @@ func (p *plan) route(x *fileRoute) (Proxy, error) {
 		return n, err
 	}
 	if p.trusting.of(x.Host) != x.Project {
-		if e := checkSuffix(x.Host); e != nil {
+		if e := checkProvable(x.Host); e != nil {
 			return n, e
 		}
 	}

@@ -127,7 +127,7 @@ func (s *survey) trustAsIs() (list []store.Condition) {
 // permit tells whether the project may take a name that it does not have, with
 // proven if that takes a proof in the DNS, which there is.
 func (s *survey) permit(p *Proxy, look looker) (proven bool, err error) {
-	if e := checkSuffix(p.Host); e != nil && !s.trusted {
+	if e := checkProvable(p.Host); e != nil && !s.trusted {
 		return false, Invalids{e}
 	}
 	name := s.project.Name

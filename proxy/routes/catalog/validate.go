@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode"
 
+	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
 
 	"aarch64.com/isthmus/proxy/routes"
@@ -18,6 +19,7 @@ const (
 	maxTitle    = 100
 	maxPrefixes = 64 // of a project
 	maxProxies  = 1_000_000
+	maxDomain   = 253
 	maxLabels   = 32 // of a host name: each is a domain that may be trusted
 )
 
@@ -112,6 +114,23 @@ func (p *Proxy) check() error {
 	return wrong.orNil()
 }
 
+// Host gives what people write as a host name, or "*." and one, in the form in which
+// it is stored: international names as A-labels (RFC 5890), lower case, no dot at the
+// end. The error is an [*Invalid].
+func Host(written string) (string, error) {
+	name, wild := strings.CutPrefix(strings.TrimSuffix(strings.TrimSpace(written), "."), "*.")
+	if ascii, err := idna.Lookup.ToASCII(name); err == nil {
+		name = ascii
+	}
+	if name = strings.ToLower(name); wild {
+		name = "*." + name
+	}
+	if e := checkHost(name); e != nil {
+		return "", e
+	}
+	return name, nil
+}
+
 func checkHost(host string) *Invalid {
 	if err := routes.CheckHost(host); err != nil {
 		return &Invalid{"host", strings.TrimPrefix(err.Error(), fmt.Sprintf("host %q: ", host)), `write one such as "www.example.com" or "*.example.com", international ones as A-labels (xn--...)`}
@@ -122,10 +141,14 @@ func checkHost(host string) *Invalid {
 	return nil
 }
 
-// checkSuffix refuses what nobody can show to own: a domain that anybody may
-// register names in, maybe "_isthmus-challenge" too.
-func checkSuffix(host string) *Invalid {
+// checkProvable refuses what nobody can show to own: a domain that anybody may
+// register names in, maybe "_isthmus-challenge" too, and a name that leaves no room
+// for the TXT record's.
+func checkProvable(host string) *Invalid {
 	domain := domainOf(host)
+	if len(TXT(host)) > maxDomain {
+		return &Invalid{"host", fmt.Sprintf("too long to be proven: the TXT record would need a name of more than %d bytes", maxDomain), "write a shorter name, or have the operator trust its domain"}
+	}
 	if suffix, _ := publicsuffix.PublicSuffix(domain); suffix != domain {
 		return nil
 	}

@@ -33,6 +33,7 @@ func TestInvalidProxy(t *testing.T) {
 		{"star in the middle", func(p *Proxy) { p.Host = "a.*.example.com" }, "host: not a host name; "},
 		{"wildcard of a top-level domain", func(p *Proxy) { p.Host = "*.example" }, "host: a wildcard needs a domain of two labels or more; "},
 		{"labels", func(p *Proxy) { p.Host = long }, "host: too many labels; 32 are possible"},
+		{"too long to prove", func(p *Proxy) { p.Host = strings.Repeat(strings.Repeat("a", 58)+".", 4) + "ex" }, "host: too long to be proven: "},
 		{"public suffix", func(p *Proxy) { p.Host = "*.co.uk" }, "host: co.uk is a public suffix, whose names belong to many; "},
 
 		{"no backends", func(p *Proxy) { p.Backends = nil }, "backends: missing; "},
@@ -123,5 +124,18 @@ func TestInvalidProject(t *testing.T) {
 	// Without prefixes of VMs nobody has any: a missing setting opens nothing.
 	if _, err := New(c.store, Options{}).PutProject(ctx, admin, Project{Name: "x", Prefixes: []netip.Prefix{prefix("2001:db8:64:4::/64")}}, Match{}); Problems(err) == nil {
 		t.Errorf("without VMs: %v", err)
+	}
+}
+
+func TestHost(t *testing.T) {
+	for written, want := range map[string]string{
+		"www.shop.example": "www.shop.example", " WWW.Shop.Example. ": "www.shop.example", "*.Shop.example": "*.shop.example",
+		"b\u00fccher.example": "xn--bcher-kva.example", "*.B\u00dcCHER.example": "*.xn--bcher-kva.example", "a_b.example": "a_b.example",
+		"": "", "*": "", "*.": "", "a b.example": "", "192.0.2.1": "", "a/b.example": "", "https://www.shop.example": "", "a..example": "", "*.*.example.com": "",
+	} {
+		got, err := Host(written)
+		if got != want || (err == nil) != (want != "") || err != nil && len(Problems(err)) != 1 {
+			t.Errorf("%q: %q, %v; want %q", written, got, err, want)
+		}
 	}
 }
