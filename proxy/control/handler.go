@@ -131,7 +131,9 @@ func (h *handler) serveAPI(c *Config, w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(h.api.document())
 		return
 	}
-	who, given, err := c.who(r)
+	ctx, cancel := context.WithTimeout(r.Context(), c.Timeouts.Request)
+	who, given, err := c.who(ctx, r)
+	cancel()
 	if err != nil {
 		c.unauthorized(w, given, err)
 		return
@@ -144,7 +146,7 @@ func (h *handler) serveAPI(c *Config, w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == importPath || r.URL.Path == exportPath {
 		patience = bulkPatience
 	}
-	ctx, cancel := context.WithTimeout(access.With(r.Context(), who), patience)
+	ctx, cancel = context.WithTimeout(access.With(r.Context(), who), patience)
 	defer cancel()
 	if client := addressOf(r.RemoteAddr); client.IsValid() {
 		ctx = context.WithValue(ctx, fromKey{}, client.String())
@@ -160,8 +162,8 @@ func (h *handler) serveAPI(c *Config, w http.ResponseWriter, r *http.Request) {
 // who finds out who asks: by the Unix socket's peer, or by a token in the header
 // Authorization and nowhere else. Browsers send cookies on behalf of anybody, but
 // never that header.
-func (c *Config) who(r *http.Request) (p access.Principal, given bool, err error) {
-	if p, ok := peer(r.Context()); ok {
+func (c *Config) who(ctx context.Context, r *http.Request) (p access.Principal, given bool, err error) {
+	if p, ok := peer(ctx); ok {
 		return p, true, nil
 	}
 	values := r.Header.Values("Authorization")
@@ -173,7 +175,7 @@ func (c *Config) who(r *http.Request) (p access.Principal, given bool, err error
 	if len(values) != 1 || !ok || !strings.EqualFold(scheme, "Bearer") {
 		return p, true, c.Guard.Fail(client)
 	}
-	p, err = c.Guard.Enter(r.Context(), client, strings.TrimLeft(secret, " "))
+	p, err = c.Guard.Enter(ctx, client, strings.TrimLeft(secret, " "))
 	return p, true, err
 }
 

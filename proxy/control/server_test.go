@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"aarch64.com/isthmus/proxy/control/access"
+	"aarch64.com/isthmus/proxy/control/client"
 	"aarch64.com/isthmus/proxy/control/wire"
 	"aarch64.com/isthmus/proxy/routes/catalog"
 	"aarch64.com/isthmus/proxy/routes/mirror"
@@ -211,6 +212,12 @@ func TestStoreAway(t *testing.T) {
 		t.Errorf("%+v, %v", p, r.Header)
 	}
 	w.want(w.ask("GET", "/api/v1/me", w.blog, ""), 503) // nobody knows whether it is good
+
+	// Who needs no token still sees what is served.
+	c := w.dial(client.Options{URL: "unix:" + w.socket()})
+	if p, _, err := c.Proxy(t.Context(), "shop", "www.shop.example"); err != nil || p.Host != "www.shop.example" {
+		t.Errorf("%+v, %v", p, err)
+	}
 }
 
 // A new process takes the address over, and what has begun ends well.
