@@ -1,12 +1,15 @@
 package control
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"aarch64.com/isthmus/proxy/control/wire"
+	"aarch64.com/isthmus/proxy/routes/catalog"
 )
 
 func TestProxyFromCradleToGrave(t *testing.T) {
@@ -192,5 +195,34 @@ func TestOpenToAll(t *testing.T) {
 		if r := w.ask("GET", path, "", ""); r.StatusCode != http.StatusNotFound && r.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: %s", path, r.Status)
 		}
+	}
+}
+
+// What the DNS shows just now is stored, and in the answer.
+func TestCheck(t *testing.T) {
+	w := newWorld(t)
+	w.want(w.ask("PUT", shopProxy, w.shop, toVM), 201)
+	w.want(w.ask("POST", shopProxy+"/check", w.shop, ""), 404) // nobody looks
+	config := w.config
+	config.Check = func(ctx context.Context, p catalog.Proxy) (catalog.Proxy, wire.Found, error) {
+		now, err := w.catalog.RecordProof(ctx, p, catalog.Finding{At: time.Now(), Found: true})
+		return now, wire.Found{OK: false, Found: []string{"192.0.2.1"}, Problem: "leads elsewhere"}, err
+	}
+	if err := w.server.Update(config); err != nil {
+		t.Fatal(err)
+	}
+	before := w.ask("GET", shopProxy, w.shop, "").Header.Get("ETag")
+	r := w.want(w.ask("POST", shopProxy+"/check", w.shop, ""), 200)
+	if found := as[wire.Check](t, r); found.Proof.State != "proven" || found.CNAME.OK || found.CNAME.Problem != "leads elsewhere" {
+		t.Errorf("got %+v", found)
+	}
+	got := w.want(w.ask("GET", shopProxy, w.shop, ""), 200)
+	if p := as[wire.Proxy](t, got); p.Proof.State != "proven" || got.Header.Get("ETag") != before {
+		t.Errorf("a look at the DNS spoils an edit: %s, then %s, %+v", before, got.Header.Get("ETag"), p)
+	}
+	w.want(w.ask("PUT", shopProxy, w.shop, `{"backends": ["2001:db8:64::3"]}`, "If-Match: "+before), 200)
+	w.want(w.ask("POST", shopProxies+"/none.example/check", w.shop, ""), 404)
+	if state := as[wire.State](t, w.ask("GET", shopProxy+"/state", w.shop, "")); !state.Served {
+		t.Errorf("proven, and %+v", state)
 	}
 }
