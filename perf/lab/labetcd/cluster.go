@@ -181,23 +181,12 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Leader waits for a leader that a majority of those members acknowledges that
+// Leader waits for a leader that a majority acknowledges, of those members that
 // can be asked, and returns it.
 func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 	for {
-		votes, asked := map[uint64]int{}, 0
-		ids := map[uint64]*Member{}
-		for _, m := range c.Members {
-			if s, err := m.Status(ctx); err == nil {
-				votes[s.Leader]++
-				ids[s.Header.MemberId] = m
-				asked++
-			}
-		}
-		for id, n := range votes {
-			if m := ids[id]; m != nil && 2*n > asked && 2*asked > len(c.Members) {
-				return m, nil
-			}
+		if m := c.elected(ctx); m != nil {
+			return m, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -205,4 +194,32 @@ func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// elected asks all members at once who leads.
+func (c *Cluster) elected(ctx context.Context) *Member {
+	says := make([]*clientv3.StatusResponse, len(c.Members))
+	var all sync.WaitGroup
+	for n, m := range c.Members {
+		if m.Running() {
+			all.Go(func() {
+				if s, err := m.Status(ctx); err == nil {
+					says[n] = s
+				}
+			})
+		}
+	}
+	all.Wait()
+	votes := map[uint64]int{}
+	for _, s := range says {
+		if s != nil {
+			votes[s.Leader]++
+		}
+	}
+	for n, s := range says {
+		if s != nil && 2*votes[s.Header.MemberId] > len(c.Members) {
+			return c.Members[n]
+		}
+	}
+	return nil
 }

@@ -48,8 +48,8 @@ func other(c *labetcd.Cluster, m *labetcd.Member) *labetcd.Member {
 }
 
 func TestCluster(t *testing.T) {
-	ctx := within(t)
 	c := etcdtest.Start(t, labtest.New(t, "test-labetcd"), labetcd.Config{Program: etcdtest.Current(t), Members: 3})
+	ctx := within(t)
 	all := client(t, c)
 	put := func(key string) {
 		t.Helper()
@@ -136,10 +136,10 @@ func TestFull(t *testing.T) {
 		program func(testing.TB) string
 	}{{"debian", etcdtest.Debian}, {"current", etcdtest.Current}} {
 		t.Run(of.name, func(t *testing.T) {
-			ctx := within(t)
 			c := etcdtest.Start(t, labtest.New(t, "test-labetcd"), labetcd.Config{
 				Program: of.program(t), TLS: true, Auth: true, Quota: 8 << 20,
 			})
+			ctx := within(t)
 			all := client(t, c)
 			must(t, c.Fill(ctx))
 			if _, err := all.Put(ctx, "key", "value"); !errors.Is(err, rpctypes.ErrNoSpace) {

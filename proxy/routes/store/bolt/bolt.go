@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -150,10 +151,10 @@ func (s *Store) open() (announced []string, err error) {
 		case errors.Is(err, berrors.ErrTimeout):
 			return fmt.Errorf("%w: another process has the file %s; stop it, or talk to its API instead (`fuser %s` tells which one)",
 				store.ErrUnavailable, s.path, s.path)
-		case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		case errors.As(err, new(syscall.Errno)):
+			return fmt.Errorf("open the store of routes: %w", err)
+		case err != nil: // bbolt does not like what it read
 			return s.damaged(err)
-		case err != nil:
-			return fmt.Errorf("open the store of routes %s: %w", s.path, err)
 		}
 		announced, err = s.load()
 		return err
