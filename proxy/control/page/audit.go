@@ -59,14 +59,14 @@ func listAudit(q *request) error {
 	}
 	b := &listBody[auditRow]{}
 	for i := range all {
-		b.Rows = append(b.Rows, describe(&all[i], n, name))
+		b.Rows = append(b.Rows, describe(&all[i], n))
 	}
 	b.pages(q, "before", next)
 	v.Body = b
 	return q.render(200, "audit", v)
 }
 
-func describe(a *catalog.Audit, n names, project string) auditRow {
+func describe(a *catalog.Audit, n names) auditRow {
 	row := auditRow{Audit: *a, What: auditWords[a.Action], Subject: a.Target, Who: n.of(a.By)}
 	if row.What == "" {
 		row.What = a.Action
@@ -84,7 +84,7 @@ func describe(a *catalog.Audit, n names, project string) auditRow {
 	}
 	for _, f := range auditFields {
 		was, is := auditText(before[f.key]), auditText(after[f.key])
-		if was == is || f.key == "project" && project != "" {
+		if was == is || f.key == "project" && (was == "" || is == "") { // whose it is, is said beside it
 			continue
 		}
 		row.Changes = append(row.Changes, auditChange{f.label, was, is})

@@ -38,7 +38,8 @@ type Config struct {
 	// Log gets what an operator should know.
 	Log func(warn bool, message string)
 
-	now func() time.Time
+	now       func() time.Time
+	lookAgain time.Duration // pause between looks at the DNS while something is missing; 10 s
 }
 
 // Visits are the figures of a host on this node, since it counts them.
@@ -67,6 +68,9 @@ func (c *Config) check() error {
 	}
 	if c.Log == nil {
 		c.Log = func(bool, string) {}
+	}
+	if c.lookAgain == 0 {
+		c.lookAgain = 10 * time.Second
 	}
 	if c.now == nil {
 		c.now = time.Now

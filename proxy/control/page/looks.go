@@ -29,8 +29,7 @@ type look struct {
 const (
 	maxLooks     = 1 << 12 // that are remembered
 	looksAtATime = 8
-	lookAgain    = 10 * time.Second // while something is missing
-	lookRarely   = 10 * time.Minute // when all is well
+	lookRarely   = 10 * time.Minute // between looks when all is well
 )
 
 func (l *looks) init() {
@@ -115,7 +114,7 @@ func (s *server) look(ctx context.Context, p catalog.Proxy) {
 // so for as long as somebody has the page open, which asks for it every few seconds.
 func (s *server) keepLooking(p *catalog.Proxy) look {
 	now := s.looks.of(p)
-	pause := lookAgain
+	pause := s.lookAgain
 	if p.Proof.Serves() && p.Missing.IsZero() && now.CNAME.OK {
 		pause = lookRarely
 	}

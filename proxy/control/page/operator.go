@@ -18,29 +18,31 @@ type nodesBody struct {
 	Nodes  []nodeRow
 	Newest store.Revision
 	Behind int
-	POPs   []string
 }
+
+// longBehind is when a node that is behind needs somebody to look at it.
+const longBehind = 10 * time.Second
 
 func listNodes(q *request) error {
 	all, err := q.aliveNodes(q.r.Context())
 	if err != nil {
 		return err
 	}
-	b := &nodesBody{}
-	// What counts is the newest change that any of them serves: the store's newest
-	// one of all may be none that is served.
-	var since time.Time
+	b := &nodesBody{Newest: q.Mirror.View().Changed}
+	// When the first of them had it is how long the others are behind, at least.
+	since := q.now()
 	for _, n := range all {
-		if n.Applied > b.Newest || n.Applied == b.Newest && n.At.Before(since) {
-			b.Newest, since = n.Applied, n.At
+		if n.Applied >= b.Newest && n.At.Before(since) {
+			since = n.At
 		}
 	}
 	for _, n := range all {
 		row := nodeRow{n, state{"ok", "Up to date", ""}}
 		if n.Applied < b.Newest {
 			b.Behind++
-			row.State = state{"wait", "Behind for " + span(q.now().Sub(since)), ""}
-			if q.now().Sub(since) > 10*time.Second {
+			behind := q.now().Sub(since)
+			row.State = state{"wait", "Behind for " + span(behind), ""}
+			if behind > longBehind {
 				row.State.Kind = "bad"
 			}
 		}

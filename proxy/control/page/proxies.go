@@ -53,6 +53,12 @@ func (l *listBody[T]) pages(q *request, cursor, next string) {
 	}
 }
 
+// proxiesBody is the tab itself.
+type proxiesBody struct {
+	listBody[proxyRow]
+	Counted bool // visits are
+}
+
 func (q *request) search() string { return cut(strings.TrimSpace(q.r.URL.Query().Get("q")), 255) }
 
 func listProxies(q *request) error {
@@ -65,7 +71,8 @@ func listProxies(q *request) error {
 		return err
 	}
 	v := q.Mirror.View()
-	b := &listBody[proxyRow]{Search: q.search(), Counts: summarize(v.ProjectCounts(project.Name))}
+	b := &proxiesBody{Counted: q.Visits != nil}
+	b.listBody = listBody[proxyRow]{Search: q.search(), Counts: summarize(v.ProjectCounts(project.Name))}
 	list, next := v.ProxiesOf(project.Name, b.Search, q.r.URL.Query().Get("after"), perPage)
 	for i := range list {
 		b.Rows = append(b.Rows, proxyRow{list[i], stateOf(&list[i], nodes), q.visits(list[i].Host)})

@@ -103,8 +103,7 @@ func joinPrefixes(all []netip.Prefix, between string) string {
 }
 
 // ports says which of its ports a proxy serves.
-func ports(http, https uint16) string {
-	var list []string
+func ports(http, https uint16) (list []string) {
 	one := func(name string, visitors, vm uint16) {
 		switch vm {
 		case 0:
@@ -116,7 +115,7 @@ func ports(http, https uint16) string {
 	}
 	one("HTTP", 80, http)
 	one("HTTPS", 443, https)
-	return strings.Join(list, ", ")
+	return list
 }
 
 // headerNames are the choices of the PROXY protocol.

@@ -58,15 +58,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	w.reader = w.token(catalog.Token{Name: "Rita", Project: "shop", Verb: catalog.Read})
 	w.blog = w.token(catalog.Token{Name: "Bert", Project: "blog", Verb: catalog.Write})
 
-	w.mirror = mirror.New(mirror.Config{
-		Open: func(context.Context) (store.Store, error) { return s, nil },
-		Node: catalog.Node{Name: "hv1", POP: "dfw", Version: "1.2.3", Started: time.Now()},
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { w.mirror.Run(ctx) })
-	t.Cleanup(func() { cancel(); running.Wait() })
-	<-w.mirror.Ready()
+	w.mirror = w.node("hv1")
 
 	w.config = Config{
 		Catalog: w.catalog, Mirror: w.mirror, Guard: access.New(w.catalog, access.Limits{PerSecond: -1, Burst: -1, Failures: -1}),
@@ -81,6 +73,20 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	w.http = httptest.NewServer(h)
 	t.Cleanup(w.http.Close)
 	return w
+}
+
+// node runs one more hypervisor's copy.
+func (w *world) node(name string) *mirror.Mirror {
+	m := mirror.New(mirror.Config{
+		Open: func(context.Context) (store.Store, error) { return w.store, nil },
+		Node: catalog.Node{Name: name, POP: "dfw", Version: "v1.2.3", Started: time.Now().Add(-50 * time.Hour)},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { m.Run(ctx) })
+	w.t.Cleanup(func() { cancel(); running.Wait() })
+	<-m.Ready()
+	return m
 }
 
 func must(t *testing.T, err error) {

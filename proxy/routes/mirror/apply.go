@@ -42,6 +42,9 @@ func newEdit(v *View, reach routes.Reach) *edit {
 
 // take collects a change.
 func (e *edit) take(c store.Change) {
+	if isRecord(c.Key) {
+		e.view.Changed = max(e.view.Changed, c.Modified)
+	}
 	if host, ok := strings.CutPrefix(c.Key, catalog.ProxyPrefix); ok {
 		was, pending := e.records[host]
 		if !pending {

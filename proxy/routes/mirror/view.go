@@ -82,6 +82,9 @@ func byName(a, b *project) int { return strings.Compare(a.name, b.name) }
 type View struct {
 	// Revision is up to which all changes are in it; 0: nothing has been read yet.
 	Revision store.Revision
+	// Changed is the newest change of a project or proxy that is in it: a node that
+	// has announced this one serves everything.
+	Changed store.Revision
 
 	proxies  *cow.Map[record]
 	hosts    *cow.List[record] // the same, sorted
