@@ -3,10 +3,12 @@ package page
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,8 +42,14 @@ func (w *world) browser() *browser {
 	labtest.NeedProgram(w.t, "chromium", "chromium")
 	path, err := exec.LookPath("chromium")
 	must(w.t, err)
-	server := httptest.NewTLSServer(must2(New(w.config)))
-	w.t.Cleanup(server.Close)
+	page := must2(New(w.config))
+	w.tls = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if w.away.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		page.ServeHTTP(rw, r)
+	}))
+	w.t.Cleanup(w.tls.Close)
 	home := w.t.TempDir() // for its state and crash reports
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	w.t.Cleanup(cancel)
@@ -59,7 +67,7 @@ func (w *world) browser() *browser {
 	w.t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	w.t.Cleanup(cancel)
-	b := &browser{t: w.t, ctx: ctx, url: server.URL}
+	b := &browser{t: w.t, ctx: ctx, url: w.tls.URL}
 	must(w.t, chromedp.Do(ctx))
 	must(w.t, chromedp.Listen(ctx, b.hear))
 	w.t.Cleanup(func() {
@@ -153,18 +161,18 @@ func (b *browser) shows(texts ...string) {
 	}
 }
 
-// look is how somebody may look at the page.
-type view4 struct {
+// screen is how somebody may look at the page.
+type screen struct {
 	name          string
 	width, height int64
 	scheme        string
 }
 
-var looksOf = []view4{
+var screens = []screen{
 	{"desktop", 1280, 800, "light"}, {"desktop-dark", 1280, 800, "dark"}, {"phone", 390, 844, "light"}, {"phone-dark", 390, 844, "dark"},
 }
 
-func (b *browser) as(v view4) {
+func (b *browser) as(v screen) {
 	b.t.Helper()
 	var more []chromedp.EmulateViewportOption
 	if v.width < 600 {
@@ -192,7 +200,7 @@ const fits = `(() => {
 // the pictures if somebody wants them.
 func (b *browser) shot(name string) {
 	b.t.Helper()
-	for _, v := range looksOf {
+	for _, v := range screens {
 		b.as(v)
 		for _, bad := range eval[[]string](b, fits) {
 			b.t.Errorf("%s, %s: %s", name, v.name, bad)
@@ -206,7 +214,7 @@ func (b *browser) shot(name string) {
 		must(b.t, os.MkdirAll(dir, 0o755))
 		must(b.t, os.WriteFile(filepath.Join(dir, "proxies-tab-"+name+"-"+v.name+".png"), picture, 0o644))
 	}
-	b.as(looksOf[0])
+	b.as(screens[0])
 }
 
 // TestChromium drives the page as a customer does.
@@ -305,4 +313,60 @@ func TestChromium(t *testing.T) {
 	b.shot("token")
 	b.press("Settings")
 	b.shot("settings")
+}
+
+// TestScript is about what the script does and a page without it does not, and
+// about the keyboard.
+func TestScript(t *testing.T) {
+	w := newWorld(t)
+	w.proxy(shopProxy("www.shop.example"))
+	b := w.browser()
+	b.open("/sign-in")
+	b.fill("token", w.shop+"\r") // Enter sends it
+	b.shows("www.shop.example")
+
+	// The first thing that Tab leads to is the way around the head.
+	b.open("/projects/shop")
+	b.do(chromedp.KeyEvent("\t"))
+	if got := eval[string](b, `document.activeElement.innerText`); got != "Skip to the content" {
+		t.Errorf("Tab leads to %q", got)
+	}
+	if top := eval[float64](b, `document.activeElement.getBoundingClientRect().top`); top < 0 {
+		t.Errorf("it can't be seen, at %v", top)
+	}
+	b.do(chromedp.KeyEvent("\r"))
+	if got := eval[string](b, `document.activeElement.id`); got != "main" {
+		t.Errorf("Enter leads to %q", got)
+	}
+
+	// A part with the cursor in it is left alone, and those inside still change.
+	eval[any](b, `document.querySelector("a.host").focus(); document.querySelector("a.host").id = "mark"`)
+	p := shopProxy("www.shop.example")
+	p.Off = true
+	w.proxy(p)
+	b.shows("Switched off", "1 switched off")
+	if got := eval[string](b, `document.activeElement.id`); got != "mark" {
+		t.Errorf("the cursor has gone to %q", got)
+	}
+
+	b.open("/projects/shop/proxies/www.shop.example")
+	challenge := must2(w.catalog.Proxy(t.Context(), "www.shop.example")).Challenge
+	eval[any](b, fmt.Sprintf(`navigator.clipboard.writeText = async s => { window.copied = s }, document.querySelector("[aria-label='Copy %s']").click()`, challenge))
+	b.until(fmt.Sprintf(`window.copied == %q && document.body.innerText.includes("Copied")`, challenge))
+
+	// It says so when it can't know better, and goes on by itself.
+	w.away.Store(true)
+	b.shows("There is no connection right now")
+	w.away.Store(false)
+	b.until(`!document.body.innerText.includes("There is no connection")`)
+
+	must(t, w.catalog.RevokeToken(t.Context(), root, "", strings.Split(w.shop, "_")[1]))
+	b.shows("Your session has ended.")
+	b.press("Sign in again")
+	b.shows("Token")
+	b.fill("token", w.reader+"\r")
+	b.shows("www.shop.example", "Switched off", "Where it leads") // where they were before
+	if strings.Contains(b.words(), "Check now") {
+		t.Error("who may only read is told to check")
+	}
 }

@@ -151,7 +151,7 @@ func showProxy(q *request) error {
 	b := &proxyPage{Proxy: p, State: stateOf(&p, nodes), CNAMEs: q.CNAMEs, CanAsk: q.Check != nil, Apex: isApex(p.Host), Visits: q.visits(p.Host)}
 	b.Looked = q.keepLooking(&p.Proxy)
 	b.TXT = txtState(&p.Proxy, &b.Looked)
-	b.CNAME, b.Found = cnameState(&b.Looked, b.CanAsk)
+	b.CNAME, b.Found = leadsState(&b.Looked, b.CanAsk, b.Apex)
 	b.Done = b.State.Kind == "ok" && b.TXT.Kind == "ok" && (b.CNAME.Kind == "ok" || b.CNAME.Kind == "off")
 	return q.render(200, "proxy", &view{Title: p.Host, Project: &project, Tab: "proxies", Live: true, Body: b})
 }
@@ -176,21 +176,35 @@ func txtState(p *catalog.Proxy, l *look) state {
 	case l.Busy && l.At.IsZero() && p.Problem == "":
 		return state{"wait", "Looking for the TXT record…", ""}
 	}
-	return state{"wait", "TXT missing: add this", upperFirst(p.Problem)}
+	return state{"wait", "TXT missing: add this", beyond(p.Problem, "TXT missing")}
 }
 
-func cnameState(l *look, canAsk bool) (s state, found []string) {
+// leadsState says whether the name leads here, and what else is in the DNS.
+func leadsState(l *look, canAsk, apex bool) (s state, found []string) {
+	ok, missing := "CNAME ok", "CNAME missing: add this"
+	if apex {
+		ok, missing = "Address ok", "Address missing: add these"
+	}
 	switch {
 	case !canAsk:
 		return state{"off", "Not checked here", "This hypervisor does not look into the DNS."}, nil
 	case l.At.IsZero():
-		return state{"wait", "Looking for the CNAME…", ""}, nil
+		return state{"wait", "Looking into the DNS…", ""}, nil
 	case l.Err != "":
 		return state{"wait", "The DNS could not be asked", l.Err}, nil
 	case l.CNAME.OK:
-		return state{"ok", "CNAME ok", "Visitors are led here."}, nil
+		return state{"ok", ok, "Visitors are led here."}, nil
 	}
-	return state{"wait", "CNAME missing: add this", upperFirst(l.CNAME.Problem)}, l.CNAME.Found
+	return state{"wait", missing, beyond(l.CNAME.Problem, "CNAME missing")}, l.CNAME.Found
+}
+
+// beyond is what a problem says besides that a record is missing, which is said,
+// and shown, already.
+func beyond(problem, missing string) string {
+	if rest, ok := strings.CutPrefix(problem, missing); ok {
+		_, problem, _ = strings.Cut(rest, "; ")
+	}
+	return upperFirst(problem)
 }
 
 func checkNow(q *request) error {

@@ -70,7 +70,7 @@ func stateOf(p *mirror.Proxy, nodes []catalog.Node) state {
 		return state{"off", "Switched off", "It is kept, but nobody is served. Edit it to switch it on."}
 	case mirror.Unproven:
 		if p.Proof == catalog.Lost {
-			return state{"bad", "Not served: the TXT record is gone", "Put the TXT record back. " + p.Proxy.Problem}
+			return state{"bad", "Not served: the TXT record is gone", "Put it back, then press “Check now”."}
 		}
 		return state{"wait", "Waiting for TXT record", "Add the TXT record to the DNS of your domain."}
 	case mirror.Unreachable:

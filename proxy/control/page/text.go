@@ -67,6 +67,9 @@ func plural(n int, word string) string {
 // upperFirst begins a sentence.
 func upperFirst(s string) string {
 	r, n := utf8.DecodeRuneInString(s)
+	if n == 0 {
+		return ""
+	}
 	return string(unicode.ToUpper(r)) + s[n:]
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,8 @@ type world struct {
 	dns     *dns
 	config  Config
 	http    *httptest.Server
+	tls     *httptest.Server // for browsers
+	away    atomic.Bool      // and nobody there answers
 
 	operator, shop, reader, blog string // tokens: shop and reader are of one project
 }
