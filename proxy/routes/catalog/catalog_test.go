@@ -41,8 +41,13 @@ func newStore(t *testing.T) store.Store {
 // 2001:db8:64:2::/64.
 func world(t *testing.T) (*Catalog, *clock) {
 	t.Helper()
+	return worldIn(t, newStore(t))
+}
+
+func worldIn(t *testing.T, s store.Store) (*Catalog, *clock) {
+	t.Helper()
 	k := &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	c := New(newStore(t), Options{Now: func() time.Time { return k.now }, VMs: []netip.Prefix{prefix("2001:db8:64::/48")}})
+	c := New(s, Options{Now: func() time.Time { return k.now }, VMs: []netip.Prefix{prefix("2001:db8:64::/48")}})
 	for name, x := range map[string]string{"shop": "2001:db8:64:1::/64", "blog": "2001:db8:64:2::/64"} {
 		if _, err := c.PutProject(ctx, admin, Project{Name: name, Prefixes: []netip.Prefix{prefix(x)}}, Match{}); err != nil {
 			t.Fatal(err)

@@ -10,7 +10,11 @@ import (
 	"sync"
 	"testing"
 
+	"aarch64.com/isthmus/perf/lab/labetcd"
+	"aarch64.com/isthmus/perf/lab/labetcd/etcdtest"
+	"aarch64.com/isthmus/perf/lab/labtest"
 	"aarch64.com/isthmus/proxy/routes/store"
+	"aarch64.com/isthmus/proxy/routes/store/etcd"
 )
 
 // checkInvariants holds the records of a catalog against each other and the log.
@@ -108,45 +112,96 @@ func checkLog(t *testing.T, c *Catalog, all content) {
 	}
 }
 
-// Two projects ask for one name at the same time, each at a hypervisor of its own.
-func TestRace(t *testing.T) {
-	c, _ := world(t)
-	other := New(c.store, Options{Now: c.o.Now, VMs: c.reach.Load().vms})
-	for i := range 1000 {
-		host := fmt.Sprintf("www%d.shop.example", i)
-		var errs [2]error
-		var start, end sync.WaitGroup
-		start.Add(1)
-		for j, try := range []struct {
-			c       *Catalog
-			project string
-		}{{c, "shop"}, {other, "blog"}} {
-			end.Go(func() {
-				start.Wait()
-				_, _, errs[j] = try.c.PutProxy(ctx, Actor{By: try.project}, line(try.project, host), Match{})
-			})
-		}
-		start.Done()
-		end.Wait()
-		p, err := c.Proxy(ctx, host)
-		if err != nil {
+// onEngines runs a test with two catalogs of one store, of each engine: those of a
+// cluster are at two members of it. There it takes longer, so share is less than 1.
+func onEngines(t *testing.T, f func(t *testing.T, c, other *Catalog, share float64)) {
+	t.Run("bolt", func(t *testing.T) {
+		c, _ := world(t)
+		f(t, c, New(c.store, c.options()), 1)
+	})
+	t.Run("etcd", func(t *testing.T) {
+		program := etcdtest.Debian(t)
+		l := labtest.New(t, "catalog")
+		cluster := etcdtest.Start(t, l, labetcd.Config{Program: program, Members: 3})
+		node := labtest.Host(t, l, "node")
+		if err := cluster.Join(node); err != nil {
 			t.Fatal(err)
 		}
-		loser := 1
-		if p.Project == "blog" {
-			loser = 0
+		var cats [2]*Catalog
+		for i := range cats {
+			s, err := etcd.Open(etcd.Config{Endpoints: []string{cluster.Members[i].Endpoint()}, Prefix: "/isthmus/", Dial: node.Dial})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			if i == 0 {
+				cats[0], _ = worldIn(t, s)
+			} else {
+				cats[1] = New(s, cats[0].options())
+			}
 		}
-		if errs[1-loser] != nil || !errors.Is(errs[loser], ErrTaken) {
-			t.Fatalf("%s is %s's, and the answers were %v and %v", host, p.Project, errs[0], errs[1])
-		}
+		f(t, cats[0], cats[1], 0.2)
+	})
+}
+
+func (c *Catalog) options() Options {
+	o := c.o
+	o.VMs = c.reach.Load().vms
+	return o
+}
+
+// Two projects ask for one name at the same time, each at a hypervisor of its own.
+func TestRace(t *testing.T) { onEngines(t, testRace) }
+
+func testRace(t *testing.T, c, other *Catalog, share float64) {
+	const lanes = 4
+	each := int(1000 * share / lanes)
+	var all sync.WaitGroup
+	for lane := range lanes {
+		all.Go(func() {
+			for i := range each {
+				raceFor(t, c, other, fmt.Sprintf("www%d-%d.shop.example", lane, i))
+			}
+		})
 	}
+	all.Wait()
 	checkInvariants(t, c)
 }
 
+func raceFor(t *testing.T, c, other *Catalog, host string) {
+	var errs [2]error
+	var start, end sync.WaitGroup
+	start.Add(1)
+	for i, try := range []struct {
+		c       *Catalog
+		project string
+	}{{c, "shop"}, {other, "blog"}} {
+		end.Go(func() {
+			start.Wait()
+			_, _, errs[i] = try.c.PutProxy(ctx, Actor{By: try.project}, line(try.project, host), Match{})
+		})
+	}
+	start.Done()
+	end.Wait()
+	p, err := c.Proxy(ctx, host)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	loser := 1
+	if p.Project == "blog" {
+		loser = 0
+	}
+	if errs[1-loser] != nil || !errors.Is(errs[loser], ErrTaken) {
+		t.Errorf("%s is %s's, and the answers were %v and %v", host, p.Project, errs[0], errs[1])
+	}
+}
+
 // Many do anything at the same time; nothing gets out of step.
-func TestConcurrent(t *testing.T) {
-	c, _ := world(t)
-	cats := []*Catalog{c, New(c.store, Options{Now: c.o.Now, VMs: c.reach.Load().vms})}
+func TestConcurrent(t *testing.T) { onEngines(t, testConcurrent) }
+
+func testConcurrent(t *testing.T, c, other *Catalog, share float64) {
+	cats := []*Catalog{c, other}
 	for _, p := range []string{"shop", "blog"} {
 		old, err := c.Project(ctx, p)
 		if err != nil {
@@ -167,7 +222,7 @@ func TestConcurrent(t *testing.T) {
 		workers.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 1))
 			pick := func(list []string) string { return list[r.IntN(len(list))] }
-			for range 100 {
+			for range int(100 * share) {
 				c, project, host := cats[r.IntN(2)], pick(projects), pick(hosts)
 				a := Actor{By: fmt.Sprint("worker ", w)}
 				var err error

@@ -22,7 +22,8 @@ const refresh = 3 * day
 
 // RecordProof notes what a look for the TXT record of p has shown. It does nothing
 // if the name has been released meanwhile, or is trusted. What is Proven and Gone is
-// served for the time of grace. Gives what is stored now; ErrNotFound.
+// served for the time of grace. Gives what is stored now, with the times of this look
+// even if they are not worth a write; ErrNotFound.
 func (c *Catalog) RecordProof(ctx context.Context, p Proxy, f Finding) (saved Proxy, err error) {
 	rev, err := c.change(ctx, func() (store.Txn, error) {
 		got, _, err := c.store.Get(ctx, proxyKey(p.Host))
@@ -42,7 +43,6 @@ func (c *Catalog) RecordProof(ctx context.Context, p Proxy, f Finding) (saved Pr
 		}
 		saved.found(f, c.o.Grace)
 		if saved.Proof == old.Proof && saved.Problem == old.Problem && saved.Missing.Equal(old.Missing) && f.At.Sub(old.Checked) < refresh {
-			saved = *old
 			return store.Txn{}, nil
 		}
 		saved.edited(old)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"aarch64.com/isthmus/proxy/routes/store"
 	"golang.org/x/net/publicsuffix"
@@ -130,12 +131,21 @@ func (c *Catalog) settle(ctx context.Context, a Actor, domain string) error {
 	if err != nil {
 		return err
 	}
-	for _, host := range wrong {
-		if err := c.settleOne(ctx, a, host); err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
+	// Several at a time: whoever asked for it waits, and engines commit them together.
+	const parallel = 16
+	errs := make([]error, parallel)
+	var all sync.WaitGroup
+	for i := range parallel {
+		all.Go(func() {
+			for n := i; n < len(wrong) && errs[i] == nil; n += parallel {
+				if err := c.settleOne(ctx, a, wrong[n]); !errors.Is(err, ErrNotFound) {
+					errs[i] = err
+				}
+			}
+		})
 	}
-	return nil
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // settleOne looks again at one, together with all that decides.

@@ -34,6 +34,7 @@ type Checker struct {
 	soon   time.Duration // between looks at a new name
 
 	mu      sync.Mutex
+	pops    []string
 	asked   map[string]*asked
 	budgets map[string]*budget
 	stats   Stats
@@ -60,7 +61,14 @@ func NewChecker(c CheckerConfig) *Checker {
 	if c.Log == nil {
 		c.Log = func(bool, string) {}
 	}
-	return &Checker{c: c, beat: heartbeat, soon: soon, slots: make(chan struct{}, c.Parallel), urgent: make(chan struct{}, c.Parallel), asked: map[string]*asked{}, budgets: map[string]*budget{}}
+	return &Checker{c: c, pops: c.POPs, beat: heartbeat, soon: soon, slots: make(chan struct{}, c.Parallel), urgent: make(chan struct{}, c.Parallel), asked: map[string]*asked{}, budgets: map[string]*budget{}}
+}
+
+// SetPOPs replaces the names of the proxies.
+func (k *Checker) SetPOPs(names []string) {
+	k.mu.Lock()
+	k.pops = names
+	k.mu.Unlock()
 }
 
 // Stats counts since the start.
@@ -176,8 +184,11 @@ func (k *Checker) check(ctx context.Context, p catalog.Proxy) (r Result, err err
 	case <-ctx.Done():
 		return r, ErrTooOften
 	}
+	k.mu.Lock()
+	pops := k.pops
+	k.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { r.Points = k.c.DNS.Points(ctx, p.Host, k.c.POPs) })
+	both.Go(func() { r.Points = k.c.DNS.Points(ctx, p.Host, pops) })
 	if r.Proxy = p; p.Proof != catalog.Trusted {
 		r.Proxy, r.TXT, err = k.look(ctx, p)
 	}

@@ -32,7 +32,7 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Timeout is for one question; 0: 2 s.
 	Timeout time.Duration
-	// Total is for all that one look takes; 0: 20 s.
+	// Total is for all that one look takes; 0: 10 s.
 	Total time.Duration
 }
 
@@ -51,7 +51,7 @@ func New(c Config) *DNS {
 		c.Timeout = 2 * time.Second
 	}
 	if c.Total == 0 {
-		c.Total = 20 * time.Second
+		c.Total = 10 * time.Second
 	}
 	return &DNS{c: c}
 }

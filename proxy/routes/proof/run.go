@@ -16,8 +16,9 @@ import (
 const (
 	lockPrefix = catalog.LockPrefix + "proof/"
 	heartbeat  = 5 * time.Second
-	pause      = 5 * time.Second // after an error of the store
-	housework  = time.Hour
+	pause      = 5 * time.Second  // after an error of the store
+	settling   = 10 * time.Minute // between looks for proofs that do not fit what is trusted
+	pruning    = time.Hour
 )
 
 // Run looks at all names while no other node does so, until ctx ends. Two nodes that
@@ -107,14 +108,18 @@ func (k *Checker) first(ctx context.Context) (key string, err error) {
 
 // housework is what one node does for all besides.
 func (k *Checker) housework(ctx context.Context) {
-	for ctx.Err() == nil {
+	var pruned time.Time
+	for ; ctx.Err() == nil; sleep(ctx, settling) {
 		if err := k.c.Catalog.Settle(ctx, catalog.Actor{By: k.c.Node}); err != nil && ctx.Err() == nil {
 			k.c.Log(true, fmt.Sprintf("make proofs fit what is trusted: %v", err))
 		}
+		if time.Since(pruned) < pruning {
+			continue
+		}
+		pruned = time.Now()
 		if _, err := k.c.Catalog.Prune(ctx); err != nil && ctx.Err() == nil {
 			k.c.Log(true, fmt.Sprintf("remove old records: %v", err))
 		}
-		sleep(ctx, housework)
 	}
 }
 
@@ -276,7 +281,7 @@ func (a *agenda) due(now time.Time) (host, project string, wait time.Duration) {
 		i.at = now.Add(jitter(pause))
 		heap.Fix(&a.queue, 0)
 	}
-	return "", "", housework
+	return "", "", pruning
 }
 
 // end notes that a look has ended.
