@@ -116,15 +116,6 @@ func options(r *http.Request, flags map[string]*bool) (format catalog.Format, wr
 	return format, nil
 }
 
-// patient lets a request take longer than others.
-func patient(w http.ResponseWriter) {
-	at := time.Now().Add(bulkPatience)
-	control := http.NewResponseController(w)
-	// Neither fails, with the connections that there are.
-	_ = control.SetReadDeadline(at)
-	_ = control.SetWriteDeadline(at)
-}
-
 func (a *api) export(w http.ResponseWriter, r *http.Request, c *Config) {
 	var o catalog.ExportOptions
 	var wrong *wire.Problem
@@ -132,7 +123,6 @@ func (a *api) export(w http.ResponseWriter, r *http.Request, c *Config) {
 		problem(w, wrong)
 		return
 	}
-	patient(w)
 	out := &late{w: w, kind: fileTypes[o.Format]}
 	err := c.Catalog.Export(r.Context(), out, o)
 	switch {
@@ -168,7 +158,8 @@ func (a *api) bring(w http.ResponseWriter, r *http.Request, c *Config) {
 		problem(w, wrong)
 		return
 	}
-	patient(w)
+	// It does not fail, with the connections that there are.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bulkPatience))
 	defer c.shared.tokens.forget()
 	done, err := c.Catalog.Import(r.Context(), actor(r.Context()), http.MaxBytesReader(w, r.Body, c.maxImport), o)
 	if err != nil {

@@ -27,7 +27,7 @@ type Config struct {
 
 	// Check looks into the DNS now, for the TXT record that proves a proxy's name
 	// and for the CNAME record. It stores what the first one proves and gives what
-	// is stored then. nil: nobody can ask for it.
+	// is stored then; see [Look]. nil: nobody can ask for it.
 	Check func(context.Context, catalog.Proxy) (catalog.Proxy, wire.Found, error)
 
 	POPs   []string // of the cluster
@@ -48,8 +48,8 @@ type Config struct {
 // Timeouts end what does not get on. 0 stands for the default.
 type Timeouts struct {
 	Header  time.Duration // until a request's header is there; 5 s
-	Body    time.Duration // until its body is; 10 s, and ten times as much for an import
-	Request time.Duration // for what it asks for; 15 s, and ten times as much for an import
+	Body    time.Duration // until its body is, but for an import; 10 s
+	Request time.Duration // for what it asks for, but for everything at once; 30 s: name servers may be slow
 	Idle    time.Duration // between requests of a connection; 1 min
 	Applied time.Duration // for the own copy of the routes to have what was just changed; 2 s
 }
@@ -62,7 +62,7 @@ func (t *Timeouts) setDefaults() {
 	}
 	set(&t.Header, 5*time.Second)
 	set(&t.Body, 10*time.Second)
-	set(&t.Request, 15*time.Second)
+	set(&t.Request, 30*time.Second)
 	set(&t.Idle, time.Minute)
 	set(&t.Applied, 2*time.Second)
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"aarch64.com/isthmus/proxy/control/access"
 	"aarch64.com/isthmus/proxy/control/internal/params"
@@ -148,6 +149,9 @@ func (h *handler) serveAPI(c *Config, w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel = context.WithTimeout(access.With(r.Context(), who), patience)
 	defer cancel()
+	// The server of the Unix socket may have less patience. It does not fail, with the
+	// connections that there are.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience + c.Timeouts.Body))
 	if client := addressOf(r.RemoteAddr); client.IsValid() {
 		ctx = context.WithValue(ctx, fromKey{}, client.String())
 	}

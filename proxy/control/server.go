@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Server serves from New to Shutdown. Its methods may be called from many
@@ -92,7 +91,7 @@ func (s *Server) open(c *Config, l *Listen) (*part, error) {
 			// Nobody keeps a connection by sending or reading slowly.
 			ReadHeaderTimeout: c.Timeouts.Header,
 			ReadTimeout:       c.Timeouts.Header + c.Timeouts.Body,
-			WriteTimeout:      c.Timeouts.Header + c.Timeouts.Body + c.Timeouts.Request + 10*time.Second,
+			WriteTimeout:      c.Timeouts.Header + c.Timeouts.Body + 2*c.Timeouts.Request, // the page's; the API sets its own
 			IdleTimeout:       c.Timeouts.Idle,
 			MaxHeaderBytes:    maxHeader,
 			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
