@@ -67,6 +67,10 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
+// ErrLocked tells that somebody else has the store. It is to be had when that one
+// closes it.
+var ErrLocked = errors.New("another process has the file")
+
 // Buckets, and the keys of the first.
 var (
 	metaBucket    = []byte("meta")
@@ -149,8 +153,8 @@ func (s *Store) open() (announced []string, err error) {
 		s.db, err = bbolt.Open(s.path, fileMode, &options)
 		switch {
 		case errors.Is(err, berrors.ErrTimeout):
-			return fmt.Errorf("%w: another process has the file %s; stop it, or talk to its API instead (`fuser %s` tells which one)",
-				store.ErrUnavailable, s.path, s.path)
+			return fmt.Errorf("%w: %w %s; stop it, or talk to its API instead (`fuser %s` tells which one)",
+				store.ErrUnavailable, ErrLocked, s.path, s.path)
 		case errors.As(err, new(syscall.Errno)):
 			return fmt.Errorf("open the store of routes: %w", err)
 		case err != nil: // bbolt does not like what it read
