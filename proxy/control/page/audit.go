@@ -27,6 +27,7 @@ var auditWords = map[string]string{
 	"project.create": "Added project", "project.change": "Changed project", "project.delete": "Deleted project",
 	"token.create": "Made token", "token.revoke": "Revoked token", "session.create": "Signed in:", "session.revoke": "Signed out:",
 	"trust.put": "Trusted domain", "trust.delete": "No longer trusted domain", "hold.delete": "Released name",
+	"store.accept": "Took the store as it is",
 }
 
 // auditFields are those of records that people care for.

@@ -16,6 +16,7 @@ import (
 type Mirror interface {
 	View() *mirror.View
 	WaitFor(context.Context, store.Revision) error
+	Stats() mirror.Stats
 }
 
 // Config is what the page is told. Catalog, Mirror and Guard are required; the zero
@@ -57,6 +58,7 @@ const sessionLife = 12 * time.Hour
 const (
 	maxForm     = 64 << 10         // bytes of a form
 	perPage     = 50               // lines of a list
+	maxSessions = 50               // of one token: the oldest gives way
 	perRequest  = 15 * time.Second // for what a page asks the store
 	perLook     = 15 * time.Second // at the DNS
 	waitApplied = 2 * time.Second  // for the own copy to have what has just been changed

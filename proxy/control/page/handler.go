@@ -31,6 +31,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	s := &server{Config: c, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection()}
 	s.looks.init()
+	s.nodes.asking = make(chan struct{}, 1)
 	var err error
 	if s.templates, err = parseTemplates(c.now); err != nil {
 		return nil, err
@@ -80,6 +81,8 @@ var endpoints = []endpoint{
 	{"GET /projects/{project}/delete", catalog.Operator, showDeleteProject},
 	{"POST /projects/{project}/delete", catalog.Operator, deleteProject},
 	{"GET /hypervisors", catalog.Operator, listNodes},
+	{"GET /accept", catalog.Operator, showAccept},
+	{"POST /accept", catalog.Operator, accept},
 	{"GET /trusted", catalog.Operator, listTrusts},
 	{"POST /trusted", catalog.Operator, putTrust},
 	{"GET /trusted/{domain}/delete", catalog.Operator, showDeleteTrust},

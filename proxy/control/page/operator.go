@@ -51,6 +51,24 @@ func listNodes(q *request) error {
 	return q.render(200, "hypervisors", &view{Title: "Hypervisors", Tab: "hypervisors", Live: true, Body: b})
 }
 
+func showAccept(q *request) error {
+	b := &deleteBody{
+		Action: "/accept", Cancel: "/hypervisors", Button: "Take the store as it is",
+		Text: "A hypervisor that remembers more than the store has takes it for another one, or for an emptied one, and goes on with what it has. If the store was restored from a backup or made anew on purpose, say so here: then all hypervisors serve what is in it, and nothing else. If not, mend the store first.",
+	}
+	if doubt := q.Mirror.Stats().Doubt; doubt != "" {
+		b.Problem = "This hypervisor says: " + doubt + "."
+	}
+	return q.render(200, "delete", &view{Title: "Take the store as it is?", Tab: "hypervisors", Body: b})
+}
+
+func accept(q *request) error {
+	if err := q.Catalog.Accept(q.r.Context(), q.actor()); err != nil {
+		return err
+	}
+	return q.goTo("/hypervisors", "accepted")
+}
+
 type trustsBody struct {
 	Trusts []trustRow
 	Form   *form

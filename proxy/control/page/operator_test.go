@@ -1,12 +1,15 @@
 package page
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"aarch64.com/isthmus/proxy/routes/catalog"
+	"aarch64.com/isthmus/proxy/routes/mirror"
 )
 
 func TestOperator(t *testing.T) {
@@ -124,5 +127,42 @@ func (v *visitor) eventuallyStatus(path string, want int) *reply {
 		if a := v.get(path); a.StatusCode == want || time.Now().After(end) {
 			return a.status(want)
 		}
+	}
+}
+
+// doubting is a node that does not believe its store.
+type doubting struct{ *mirror.Mirror }
+
+func (d doubting) Stats() mirror.Stats {
+	s := d.Mirror.Stats()
+	s.Doubt = "it has lost 7 records"
+	return s
+}
+
+// Who changes something that won't arrive is told so; operators are told why, too.
+func TestDoubt(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Mirror = doubting{c.Mirror.(*mirror.Mirror)} })
+	w.as(w.shop).get("/projects/shop").says("Changes don't arrive on this hypervisor right now", "The operator has to look at it").hides("7 records")
+	o := w.as(w.operator)
+	o.get("/hypervisors").says("it has lost 7 records", "What to do")
+	o.fill("/accept").leadsTo("/hypervisors?done=accepted")
+	o.get("/audit").says("Took the store as it is")
+}
+
+// Who waits for a store that does not answer waits for as long as they may, not for
+// others before them, too.
+func TestSlowStore(t *testing.T) {
+	w := newWorld(t)
+	s := &server{Config: w.config}
+	s.nodes.asking = make(chan struct{}, 1)
+	s.nodes.asking <- struct{}{} // somebody is waiting for it
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.aliveNodes(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	<-s.nodes.asking
+	if all, err := s.aliveNodes(t.Context()); err != nil || len(all) > 1 {
+		t.Errorf("%+v, %v", all, err)
 	}
 }

@@ -115,6 +115,7 @@ type view struct {
 	CSRF     string
 	Done     string
 	LiveURL  string
+	Doubt    string // why changes don't arrive here
 }
 
 // dones are what pages tell after a change.
@@ -127,6 +128,7 @@ var dones = map[string]string{
 	"revoked":         "The token is revoked. It stops working everywhere within a second.",
 	"project-added":   "The project is there. Make a token for its customer next.",
 	"project-deleted": "The project is deleted.",
+	"accepted":        "All hypervisors take the store as it is now.",
 	"trusted":         "Saved. Names in the domain need no TXT record now.",
 	"untrusted":       "Taken back. Names in the domain need a TXT record again.",
 }
@@ -136,6 +138,9 @@ func (q *request) render(status int, name string, v *view) error {
 	if q.secret != "" {
 		v.User, v.Operator, v.CSRF = strings.TrimPrefix(q.who.Token.Name, "session: "), q.who.Operator(), q.csrf()
 		v.Writer = v.Project != nil && q.who.May(catalog.Write, v.Project.Name)
+	}
+	if v.Project != nil || v.Operator {
+		v.Doubt = q.Mirror.Stats().Doubt
 	}
 	query := q.r.URL.Query()
 	if q.r.Method == http.MethodGet {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,8 +156,26 @@ func signIn(q *request) error {
 	if err != nil {
 		return err
 	}
+	q.boundSessions(who.Token.Project, who.Token.ID)
 	http.SetCookie(q.w, q.cookie(secret, ends.Sub(q.now())))
 	return q.goTo(safeNext(q.form("next")), "")
+}
+
+// boundSessions ends the oldest sessions of a token that has too many: programs that
+// sign in over and over shall not fill the store.
+func (q *request) boundSessions(project, parent string) {
+	ctx := q.r.Context()
+	all, err := q.Catalog.Tokens(ctx, project)
+	if err != nil {
+		return // the next one who signs in tries again
+	}
+	all = slices.DeleteFunc(all, func(t catalog.Token) bool { return t.Parent != parent })
+	slices.SortFunc(all, func(a, b catalog.Token) int { return a.Created.Compare(b.Created) })
+	for _, t := range all[:max(0, len(all)-maxSessions)] {
+		if q.Catalog.RevokeToken(ctx, catalog.Actor{By: parent}, "", t.ID) == nil {
+			q.Guard.Revoked(t.ID)
+		}
+	}
 }
 
 func signOut(q *request) error {

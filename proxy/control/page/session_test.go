@@ -152,6 +152,18 @@ func TestSessionEnds(t *testing.T) {
 			t.Error("the browser goes on sending what is worth nothing")
 		}
 	})
+	t.Run("too many", func(t *testing.T) {
+		w := newWorld(t)
+		first := w.as(w.shop)
+		time.Sleep(2 * time.Millisecond) // times are stored in milliseconds
+		for range maxSessions {
+			w.as(w.shop)
+		}
+		if n := sessions(w); n != maxSessions {
+			t.Errorf("%d sessions", n)
+		}
+		first.get("/projects/shop").leadsTo("/sign-in?next=%2Fprojects%2Fshop")
+	})
 	t.Run("while typing", func(t *testing.T) {
 		w := newWorld(t)
 		v := w.as(w.shop)

@@ -3,7 +3,6 @@ package page
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"aarch64.com/isthmus/proxy/routes/catalog"
@@ -20,9 +19,9 @@ type state struct {
 
 // nodes remembers what nodes have said, so that many who look are one to the store.
 type nodes struct {
-	mu  sync.Mutex
-	at  time.Time
-	all []catalog.Node
+	asking chan struct{} // has a place for one who asks
+	at     time.Time
+	all    []catalog.Node
 }
 
 // nodesFresh is how old that may be.
@@ -30,8 +29,12 @@ const nodesFresh = time.Second
 
 func (s *server) aliveNodes(ctx context.Context) ([]catalog.Node, error) {
 	n := &s.nodes
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	select {
+	case n.asking <- struct{}{}:
+		defer func() { <-n.asking }()
+	case <-ctx.Done(): // the store keeps another one waiting
+		return nil, ctx.Err()
+	}
 	if time.Since(n.at) >= nodesFresh {
 		all, err := s.Catalog.Nodes(ctx)
 		if err != nil {

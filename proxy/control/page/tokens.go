@@ -63,7 +63,10 @@ func (q *request) tokensPage(b *tokensBody) error {
 	if err != nil {
 		return err
 	}
-	names := namesOf(all)
+	names, err := q.names(ctx, name)
+	if err != nil {
+		return err
+	}
 	for _, t := range all {
 		if t.Project != name {
 			continue
