@@ -20,7 +20,7 @@ type CheckerConfig struct {
 	POPs    []string // names of the proxies that host names are to lead to
 
 	Parallel  int // looks at the same time, a quarter of them for one project; 0: 32
-	PerSecond int // looks that begin in a second; 0: 20
+	PerSecond int // looks that begin in a second; 0: 50
 	Log       func(warn bool, message string)
 }
 
@@ -56,7 +56,7 @@ func NewChecker(c CheckerConfig) *Checker {
 		c.Parallel = 32
 	}
 	if c.PerSecond == 0 {
-		c.PerSecond = 20
+		c.PerSecond = 50
 	}
 	if c.Log == nil {
 		c.Log = func(bool, string) {}

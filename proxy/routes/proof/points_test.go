@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"aarch64.com/isthmus/perf/lab/labtest"
 )
 
 func TestPoints(t *testing.T) {
@@ -64,4 +66,22 @@ func TestPublic(t *testing.T) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
+}
+
+// This host's addresses are not asked, public ones neither. They are looked up in a
+// namespace that has some.
+func TestOwn(t *testing.T) {
+	h := labtest.Host(t, labtest.New(t, "own"), "hypervisor")
+	must(t, h.Addr("lo", "9.9.9.9/32"))
+	must(t, h.Addr("lo", "2620:fe::fe/128"))
+	defer func() { own.addresses = nil }()
+	must(t, h.Do(func() error {
+		own.addresses = nil
+		for address, want := range map[string]error{"9.9.9.9": errOwn, "2620:fe::fe": errOwn, "::ffff:9.9.9.9": errOwn, "9.9.9.10": nil} {
+			if err := Public(netip.MustParseAddr(address)); err != want {
+				t.Errorf("%s: %v", address, err)
+			}
+		}
+		return nil
+	}))
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
+	"time"
 )
 
 func prefixes(list ...string) (p []netip.Prefix) {
@@ -35,16 +37,44 @@ func Public(a netip.Addr) error {
 	if !a.IsValid() || a.Zone() != "" || a.Is6() && !public6.Contains(a) || slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) }) {
 		return errPrivate
 	}
-	own, err := net.InterfaceAddrs()
+	own, err := ownAddresses()
 	if err != nil {
 		return fmt.Errorf("addresses of this host: %w", err)
 	}
-	for _, o := range own {
+	if own[a] {
+		return errOwn
+	}
+	return nil
+}
+
+// own keeps this host's addresses for a moment: one look at the DNS asks dozens of
+// times.
+var own struct {
+	mu        sync.Mutex
+	at        time.Time
+	addresses map[netip.Addr]bool
+}
+
+const ownFresh = 5 * time.Second
+
+func ownAddresses() (map[netip.Addr]bool, error) {
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	if own.addresses != nil && time.Since(own.at) < ownFresh {
+		return own.addresses, nil
+	}
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[netip.Addr]bool, len(list))
+	for _, o := range list {
 		if n, ok := o.(*net.IPNet); ok {
-			if x, ok := netip.AddrFromSlice(n.IP); ok && x.Unmap() == a {
-				return errOwn
+			if a, ok := netip.AddrFromSlice(n.IP); ok {
+				all[a.Unmap()] = true
 			}
 		}
 	}
-	return nil
+	own.at, own.addresses = time.Now(), all
+	return all, nil
 }
