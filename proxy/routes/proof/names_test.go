@@ -274,14 +274,35 @@ func (n *internet) dns(resolver string) *DNS {
 	return New(Config{
 		Resolvers: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(resolver), port)},
 		Allow:     allow,
-		Timeout:   300 * time.Millisecond,
+		Timeout:   5 * time.Second,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			at := netip.MustParseAddrPort(address).Addr().String()
 			n.mu.Lock()
-			n.dialled[netip.MustParseAddrPort(address).Addr().String()]++
+			n.dialled[at]++
+			quiet := n.faults[at] == silent
 			n.mu.Unlock()
-			return n.hv.Dial(ctx, network, address)
+			c, err := n.hv.Dial(ctx, network, address)
+			if quiet && err == nil {
+				c = impatient{c.(*net.UDPConn)}
+			}
+			return c, err
 		},
 	})
+}
+
+// impatient does not wait long for an answer that does not come, so that the tests
+// can be patient with those that do. It stays a packet connection, by which the
+// library tells UDP from TCP.
+type impatient struct{ *net.UDPConn }
+
+const briefly = 50 * time.Millisecond
+
+func (c impatient) SetReadDeadline(time.Time) error {
+	return c.UDPConn.SetReadDeadline(time.Now().Add(briefly))
+}
+
+func (c impatient) SetDeadline(time.Time) error {
+	return c.UDPConn.SetDeadline(time.Now().Add(briefly))
 }
 
 func (n *internet) asked(address string) int {
