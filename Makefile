@@ -23,7 +23,7 @@ DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl 
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy fuzz arm64 check-go print-depguard
+.PHONY: help deps deps-generate build demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy bench-sync fuzz arm64 check-go print-depguard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-jump: build ## compare the jump server with OpenSSH's sshd (as root, two m
 
 bench-proxy: build ## compare the web proxy with HAProxy and nginx, if installed (as root, five minutes)
 	@./.ci/as-root ./bin/isthmus perf proxy $(BENCHFLAGS)
+
+bench-sync: build ## measure how soon a changed route is served everywhere (as root, three minutes)
+	@etcd=$$($(GO) -C perf/tools/etcd tool -n go.etcd.io/etcd/server/v3) && ./.ci/as-root ./bin/isthmus perf routes --etcd "$$etcd" $(BENCHFLAGS)
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)
 	@GO="$(GO)" ./.ci/fuzz $(FUZZTIME)

@@ -115,6 +115,16 @@ func (m *Member) Running() bool {
 	return m.running()
 }
 
+// PID is the server's process, or 0 while none runs.
+func (m *Member) PID() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.running() {
+		return 0
+	}
+	return m.cmd.Process.Pid
+}
+
 // Kill ends it at once, as a crash would. Its data stay.
 func (m *Member) Kill() { m.end(syscall.SIGKILL) }
 
