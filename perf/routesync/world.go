@@ -196,7 +196,7 @@ func (n *Node) Start(ctx context.Context) error {
 
 // Launch runs the node, and waits for nothing.
 func (n *Node) Launch() (err error) {
-	n.process, err = bench.StartProcess(n.Host, n.world.dir, exec.Command(n.world.config.Binary, "run", "-c", n.config, "--only", "proxy"))
+	n.process, err = bench.StartProcess(n.Host, n.world.dir, exec.Command(n.world.config.Binary, "run", "-c", n.config, "--only", "proxy,api"))
 	return err
 }
 

@@ -102,7 +102,7 @@ func Open(c Config) (*Store, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.config = clientv3.Config{
 		Context: s.ctx, Endpoints: endpoints, Username: c.User, Password: c.Password,
-		DialTimeout: dialTimeout, DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: ackTimeout, PermitWithoutStream: true,
+		DialTimeout: dialTimeout, DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: ackTimeout,
 		Logger: zap.NewNop(), // errors say it
 	}
 	dial := c.Dial
