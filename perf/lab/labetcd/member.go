@@ -73,6 +73,9 @@ func (m *Member) launch() error {
 	if c.config.Quota > 0 {
 		args = append(args, "--quota-backend-bytes", strconv.FormatInt(c.config.Quota, 10))
 	}
+	if c.config.Auth {
+		args = append(args, "--bcrypt-cost", "4") // the least: who tests opens many connections
+	}
 	if c.config.TLS {
 		f := c.Files
 		args = append(args, "--cert-file", f.ServerCert, "--key-file", f.ServerKey, "--trusted-ca-file", f.CA, "--client-cert-auth",
