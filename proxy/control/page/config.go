@@ -59,8 +59,8 @@ const (
 	maxForm     = 64 << 10         // bytes of a form
 	perPage     = 50               // lines of a list
 	maxSessions = 50               // of one token: the oldest gives way
-	perRequest  = 15 * time.Second // for what a page asks the store
-	perLook     = 15 * time.Second // at the DNS
+	perRequest  = 30 * time.Second // for what a page asks the store, and name servers
+	perLook     = 20 * time.Second // at the DNS
 	waitApplied = 2 * time.Second  // for the own copy to have what has just been changed
 )
 

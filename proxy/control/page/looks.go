@@ -87,12 +87,27 @@ func (l *looks) end(p *catalog.Proxy, found look) {
 	<-l.slots
 }
 
-// lookNow looks at the DNS for a proxy, unless somebody is doing that already.
-func (s *server) lookNow(ctx context.Context, p catalog.Proxy) {
-	if s.Check == nil || !s.looks.begin(&p) {
-		return
+// lookNow looks at the DNS for a proxy. If somebody does that already it waits for
+// them; if too many do so for others, it tells that there was no look.
+func (s *server) lookNow(ctx context.Context, p catalog.Proxy) (looked bool) {
+	if s.Check == nil {
+		return false
 	}
-	s.look(ctx, p)
+	if s.looks.begin(&p) {
+		s.look(ctx, p)
+		return true
+	}
+	if !s.looks.of(&p).Busy {
+		return false
+	}
+	for s.looks.of(&p).Busy {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 func (s *server) look(ctx context.Context, p catalog.Proxy) {

@@ -212,12 +212,15 @@ func checkNow(q *request) error {
 	if err != nil {
 		return err
 	}
-	q.lookNow(q.r.Context(), p)
+	done := "looked"
+	if !q.lookNow(q.r.Context(), p) {
+		done = "busy"
+	}
 	if p, err = q.current(); err != nil {
 		return err
 	}
 	q.applied(p.Revision)
-	return q.goTo(q.proxyPath(p.Host), "looked")
+	return q.goTo(q.proxyPath(p.Host), done)
 }
 
 func (q *request) proxyPath(host string, more ...string) string {

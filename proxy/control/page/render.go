@@ -125,6 +125,7 @@ var dones = map[string]string{
 	"deleted":         "Deleted.",
 	"same":            "Nothing was different, so nothing was saved.",
 	"looked":          "Looked at the DNS just now.",
+	"busy":            "The DNS was not asked: too many others do so right now. Try again in a moment.",
 	"revoked":         "The token is revoked. It stops working everywhere within a second.",
 	"project-added":   "The project is there. Make a token for its customer next.",
 	"project-deleted": "The project is deleted.",
