@@ -103,7 +103,8 @@ type proxyPage struct {
 	CNAMEs []string
 	Apex   bool // nobody can set a CNAME there
 	Visits *Visits
-	Done   bool // nothing is missing
+	Done   bool   // nothing is missing
+	Site   string // what visitors open; a wildcard has none
 }
 
 // find is the proxy in the path, as this node has it.
@@ -153,6 +154,12 @@ func showProxy(q *request) error {
 	b.TXT = txtState(&p.Proxy, &b.Looked)
 	b.CNAME, b.Found = leadsState(&b.Looked, b.CanAsk, b.Apex)
 	b.Done = b.State.Kind == "ok" && b.TXT.Kind == "ok" && (b.CNAME.Kind == "ok" || b.CNAME.Kind == "off")
+	if !strings.HasPrefix(p.Host, "*.") {
+		b.Site = "https://" + p.Host + "/"
+		if p.HTTPS == 0 {
+			b.Site = "http://" + p.Host + "/"
+		}
+	}
 	return q.render(200, "proxy", &view{Title: p.Host, Project: &project, Tab: "proxies", Live: true, Body: b})
 }
 

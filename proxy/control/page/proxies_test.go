@@ -334,3 +334,26 @@ func TestMoments(t *testing.T) {
 		}
 	}
 }
+
+func TestSiteOf(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.catalog.PutTrust(t.Context(), root, catalog.Trust{Domain: "shop.example", Project: "shop"}, catalog.Match{})
+	must(t, err)
+	v := w.as(w.shop)
+	for host, want := range map[string]string{"www.shop.example": `href="https://www.shop.example/"`, "plain.shop.example": `href="http://plain.shop.example/"`, "*.shop.example": ""} {
+		w.dns.set(host, false, true)
+		p := shopProxy(host)
+		if host == "plain.shop.example" {
+			p.HTTP = 80
+			_, _, err := w.catalog.PutProxy(t.Context(), root, p, catalog.Match{})
+			must(t, err)
+		} else {
+			w.proxy(p)
+		}
+		path := "/projects/shop/proxies/" + url.PathEscape(host)
+		v.eventually(path, "All is done", "No TXT record needed")
+		if page := v.get(path); !strings.Contains(page.text, want) || want == "" && strings.Contains(page.text, "visit the site") {
+			t.Errorf("%s: %s", host, page.text)
+		}
+	}
+}
