@@ -16,17 +16,17 @@ DEPGUARD    := github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
 # What a Debian machine needs to build, test and run the demo, besides Go. With
-# systemd, openssh-server, unbound and nginx start a service each, which the tests don't need.
+# systemd, openssh-server, unbound, nginx and etcd-server start a service each, which the tests don't need.
 DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl openssl nginx unbound \
                     openssh-client openssh-server putty-tools dropbear-bin python3-paramiko rsync ssh-audit \
-                    apache2-bin chromium pebble dehydrated
+                    etcd-server apache2-bin chromium pebble dehydrated
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 # What emulated machines need on top ("make test-arm64").
 DEB_ARM64        := qemu-user-static qemu-system-arm qemu-system-x86 ipxe-qemu seabios cpio kmod git iproute2 debian-archive-keyring
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-generate build release demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy fuzz arm64 deps-arm64 test-arm64 check-go print-depguard
+.PHONY: help deps deps-generate build release demo test lint generate fmt bench-translate bench-xsk bench-kernel-path bench-jump bench-proxy bench-sync fuzz arm64 deps-arm64 test-arm64 check-go print-depguard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ bench-jump: build ## compare the jump server with OpenSSH's sshd (as root, two m
 
 bench-proxy: build ## compare the web proxy with HAProxy and nginx, if installed (as root, five minutes)
 	@./.ci/as-root ./bin/isthmus perf proxy $(BENCHFLAGS)
+
+bench-sync: build ## measure how soon a changed route is served everywhere (as root, three minutes)
+	@etcd=$$($(GO) -C perf/tools/etcd tool -n go.etcd.io/etcd/server/v3) && ./.ci/as-root ./bin/isthmus perf routes --etcd "$$etcd" $(BENCHFLAGS)
 
 fuzz: check-go ## run every fuzz target for FUZZTIME (default 30s)
 	@GO="$(GO)" ./.ci/fuzz $(FUZZTIME)

@@ -76,9 +76,14 @@ func describe(out io.Writer, file string, c *config.Config) error {
 		if n, err := checkRoutes(c); err != nil {
 			warnings = append(warnings, strings.Split(err.Error(), "\n")...)
 			warnings = append(warnings, "the web proxy would not start here")
-		} else {
+		} else if c.Proxy.RoutesFile != "" {
 			row("routes", "%d in %s", n, c.Proxy.RoutesFile)
 		}
+	}
+	if c.Routes.On() {
+		row("store of routes", "%s", describeStore(c))
+		row("API", "%s", describeAPI(c))
+		warnings = append(warnings, checkStore(c)...)
 	}
 	if len(c.Jump.Listen) > 0 {
 		row("jump server", "%s", describeJump(c))

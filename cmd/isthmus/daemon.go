@@ -28,6 +28,7 @@ type daemon struct {
 	notify   *sdnotify.Notifier
 	names    []string // of the services
 	services []service
+	common   *shared
 	process  *metrics.Daemon
 	metrics  *endpoint
 	control  *control.Server // nil without socket
@@ -66,13 +67,16 @@ func startDaemon(file string, conf *config.Config, only []string, log zerolog.Lo
 	if err := d.metrics.open(); err != nil {
 		return nil, err
 	}
-	if d.services, err = openKinds(chosen, conf, log); err != nil {
+	if d.services, d.common, err = openKinds(chosen, conf, log); err != nil {
 		d.metrics.release()
 		return nil, err
 	}
 	d.metrics.collectors = append(d.metrics.collectors, d.process)
 	for _, s := range d.services {
 		d.metrics.collectors = append(d.metrics.collectors, s.collector())
+	}
+	if n := d.common.node; n != nil {
+		d.metrics.collectors = append(d.metrics.collectors, &metrics.Routes{Stats: n.mirror.Stats})
 	}
 	d.openControl()
 	d.process.Loaded()
@@ -120,6 +124,9 @@ func (d *daemon) askStatus() status {
 	out := newStatus(d.file, d.started, d.names)
 	for _, s := range d.services {
 		s.status(&out, d.current())
+	}
+	if n := d.common.node; n != nil {
+		out.Store = n.status(d.current())
 	}
 	return out
 }
@@ -263,6 +270,9 @@ func (d *daemon) apply() error {
 func (d *daemon) needRestart(next *config.Config) []string {
 	return slices.DeleteFunc(d.config.NeedRestart(next), func(key string) bool {
 		section, _, _ := strings.Cut(key, ".")
+		if section == "routes" {
+			return d.common.node == nil
+		}
 		return slices.Contains(kindNames(), section) && !d.serves(section) && !strings.HasPrefix(key, section+".listen")
 	})
 }

@@ -4,6 +4,9 @@
 //	isthmus check -c FILE say what is wrong with a configuration, and what it would do
 //	isthmus explain       say what becomes of a packet, and why
 //	isthmus status        ask the running one how it is doing
+//	isthmus routes        look after the proxies: which host name leads to which VM
+//	isthmus project       look after who may have proxies, to which prefixes
+//	isthmus token         look after keys to the proxies tab and its API
 //	isthmus jump          look after the SSH jump server: sessions, host keys, tokens
 //	isthmus hosts         make NAT64 lines for /etc/hosts
 //	isthmus demo          show it at work in network namespaces
@@ -74,7 +77,7 @@ everything that the kernel routes. It can also be an SSH jump server to the VMs.
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newMapCommand(), newJumpCommand(), newExplainCommand(), newHostsCommand(), newDemoCommand(), newPerfCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newRoutesCommand(), newProjectCommand(), newTokenCommand(), newMapCommand(), newJumpCommand(), newExplainCommand(), newHostsCommand(), newDemoCommand(), newPerfCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
 		checkArguments(c)
 	}

@@ -20,7 +20,7 @@ func newPerfCommand() *cobra.Command {
 		Args:  knownCommand,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newKernelPathCommand(), newPerfJumpCommand(), newPerfProxyCommand())
+	c.AddCommand(newKernelPathCommand(), newPerfJumpCommand(), newPerfProxyCommand(), newPerfRoutesCommand())
 	return c
 }
 

@@ -36,6 +36,7 @@ const (
 // two VMs with web servers, which say their name and the request's Host.
 type proxyLab struct {
 	t             *testing.T
+	lab           *lab.Lab
 	visitor, host *lab.Host
 	dir           string
 	socket        string
@@ -51,7 +52,7 @@ func newProxyLab(t *testing.T, more string) *proxyLab {
 	t.Helper()
 	labtest.NeedProgram(t, "curl", "curl")
 	l := labtest.New(t, "proxyd")
-	p := &proxyLab{t: t, visitor: labtest.Host(t, l, "visitor"), host: labtest.Host(t, l, "host")}
+	p := &proxyLab{t: t, lab: l, visitor: labtest.Host(t, l, "visitor"), host: labtest.Host(t, l, "host")}
 	shop, blog := labtest.Host(t, l, "shop"), labtest.Host(t, l, "blog")
 	dir, err := os.MkdirTemp("", "isthmus-proxy-")
 	t.Cleanup(func() { os.RemoveAll(dir) })

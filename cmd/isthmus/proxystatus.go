@@ -51,7 +51,7 @@ func hostUses(list []proxy.HostUse) []hostUse {
 }
 
 func (s *proxyService) status(out *status, c *config.Config) {
-	stats, r := s.server.Stats(), s.routes.Stats()
+	stats, r := s.server.Stats(), s.fileStats()
 	p := &proxyStatus{
 		Listen: describeListens(c), Connections: stats.Connections, Results: map[string]map[string]uint64{},
 		Routes:      routesStatus{File: c.Proxy.RoutesFile, Routes: r.Routes, Revision: r.Revision, Loaded: r.Loaded, Problem: r.Problem},
@@ -74,7 +74,9 @@ func (s *proxyService) status(out *status, c *config.Config) {
 
 func (s *proxyStatus) print(w io.Writer) {
 	fmt.Fprintf(w, "web proxy\t%s\n", orNone(s.Listen))
-	fmt.Fprintf(w, "routes\t%d, revision %d of %s ago\n", s.Routes.Routes, s.Routes.Revision, time.Since(s.Routes.Loaded).Round(time.Second))
+	if s.Routes.File != "" {
+		fmt.Fprintf(w, "routes\t%d, revision %d of %s ago\n", s.Routes.Routes, s.Routes.Revision, time.Since(s.Routes.Loaded).Round(time.Second))
+	}
 	for line := range strings.Lines(s.Routes.Problem) {
 		fmt.Fprintf(w, "routes not used\t%s\n", strings.TrimSuffix(line, "\n"))
 	}

@@ -45,7 +45,7 @@ type kind struct {
 	// configured is nil, or says why the configuration has no such service.
 	configured func(*config.Config) error
 	needs      func(*config.Config) ([]capability, error)
-	open       func(*config.Config, zerolog.Logger) (service, error)
+	open       func(*config.Config, *shared, zerolog.Logger) (service, error)
 }
 
 // kinds are all services, in the order in which a new configuration is applied:
@@ -53,6 +53,7 @@ type kind struct {
 var kinds = []kind{
 	{"router", func(*config.Config) error { return nil }, routerNeeds, openRouter},
 	{"proxy", proxyConfigured, proxyNeeds, openProxy},
+	{"api", apiConfigured, apiNeeds, openAPI},
 	{"jump", jumpConfigured, jumpNeeds, openJump},
 }
 
@@ -92,19 +93,23 @@ func chooseKinds(c *config.Config, only []string) ([]kind, error) {
 
 // openKinds opens services, or none. The last ones come first: the router is the
 // one that diverts packets, so all else that can fail has not failed by then.
-func openKinds(chosen []kind, c *config.Config, log zerolog.Logger) ([]service, error) {
+func openKinds(chosen []kind, c *config.Config, log zerolog.Logger) ([]service, *shared, error) {
 	list := make([]service, len(chosen))
+	common := &shared{}
+	for _, k := range chosen {
+		common.names = append(common.names, k.name)
+	}
 	for i, k := range slices.Backward(chosen) {
-		s, err := k.open(c, log)
+		s, err := k.open(c, common, log)
 		if err != nil {
 			for _, opened := range list[i+1:] {
 				opened.close()
 			}
-			return nil, err
+			return nil, nil, err
 		}
 		list[i] = s
 	}
-	return list, nil
+	return list, common, nil
 }
 
 // prepareAll finds out whether all services can use a configuration. Then apply

@@ -71,7 +71,7 @@ func needsForPorts(ports []int) []capability {
 	return nil
 }
 
-func openJump(c *config.Config, log zerolog.Logger) (service, error) {
+func openJump(c *config.Config, _ *shared, log zerolog.Logger) (service, error) {
 	s := &jumpService{audit: newAuditLog(log), log: log}
 	next, err := loadJump(c, true, s.audit, log)
 	if err != nil {

@@ -24,15 +24,17 @@ import (
 
 // proxyService is the web proxy.
 type proxyService struct {
-	server *proxy.Server
-	table  *routes.Table
-	routes *routes.File
-	vms    []netip.Prefix // that the rule is made of
-	rule   *reach.Rule
-	access *accessLog
-	times  metrics.ProxyTimes
-	log    zerolog.Logger
-	probe  probe
+	server  *proxy.Server
+	table   *routes.Table
+	routes  *routes.File   // nil: none
+	node    *routesNode    // nil: no store
+	release func()         // ends the use of the node
+	vms     []netip.Prefix // that the rule is made of
+	rule    *reach.Rule
+	access  *accessLog
+	times   metrics.ProxyTimes
+	log     zerolog.Logger
+	probe   probe
 }
 
 func proxyConfigured(c *config.Config) error {
@@ -54,26 +56,51 @@ func proxyNeeds(c *config.Config) ([]capability, error) {
 	return needsForPorts(ports), nil
 }
 
-func openProxy(c *config.Config, log zerolog.Logger) (service, error) {
+func openProxy(c *config.Config, common *shared, log zerolog.Logger) (service, error) {
 	s := &proxyService{
 		table: &routes.Table{}, vms: c.Proxy.VMPrefixes, rule: reach.New(c.Proxy.VMPrefixes), access: newAccessLog(log), log: log,
 	}
 	var err error
-	if s.routes, err = routes.OpenFile(c.Proxy.RoutesFile, s.rule.Check, s.table, logTo(log)); err != nil {
+	if s.node, s.release, err = common.routes(c, log); err != nil {
 		return nil, err
 	}
-	if err := s.access.use(&c.Proxy); err != nil {
-		s.routes.Close()
-		return nil, err
+	if s.node != nil {
+		s.table = s.node.table
 	}
-	if s.server, err = proxy.New(s.settings(c, s.rule)); err != nil {
+	if err := s.open(c); err != nil {
+		s.closeRoutes()
 		s.access.close()
-		s.routes.Close()
 		return nil, err
 	}
 	s.probe = probe{who: "the web proxy", ask: func() { s.server.Stats() }}
 	log.Info().Strs("listen", describeListens(c)).Strs("vm_prefixes", prefixStrings(c.Proxy.VMPrefixes)).Msg("web proxy listens")
 	return s, nil
+}
+
+// open gets the routes, and then listens: visitors are let in when there is
+// something for them.
+func (s *proxyService) open(c *config.Config) (err error) {
+	if c.Proxy.RoutesFile != "" {
+		if s.routes, err = routes.OpenFile(c.Proxy.RoutesFile, s.rule.Check, s.table, logTo(s.log)); err != nil {
+			return err
+		}
+	}
+	if err := s.access.use(&c.Proxy); err != nil {
+		return err
+	}
+	if s.node != nil {
+		s.node.await()
+	}
+	s.server, err = proxy.New(s.settings(c, s.rule))
+	return err
+}
+
+// closeRoutes ends what keeps the routes up to date. They stay as they are.
+func (s *proxyService) closeRoutes() {
+	if s.routes != nil {
+		s.routes.Close()
+	}
+	s.release()
 }
 
 // settings is what the configuration says about the proxy.
@@ -95,6 +122,9 @@ func (s *proxyService) settings(c *config.Config, rule *reach.Rule) proxy.Config
 		Access: func(r *proxy.Record) {
 			s.times.Observe(r)
 			s.access.record(r)
+			if s.node != nil {
+				s.node.visits.record(s.table.Load(), r)
+			}
 		},
 		Log: logTo(s.log),
 	}
@@ -102,11 +132,13 @@ func (s *proxyService) settings(c *config.Config, rule *reach.Rule) proxy.Config
 
 func (s *proxyService) run(ctx context.Context) error {
 	var wait sync.WaitGroup
-	wait.Go(func() { s.routes.Watch(ctx) })
+	if s.routes != nil {
+		wait.Go(func() { s.routes.Watch(ctx) })
+	}
 	<-ctx.Done()
 	s.server.Shutdown(ctx) // at once: ctx has ended
 	wait.Wait()
-	s.routes.Close()
+	s.closeRoutes()
 	s.access.close()
 	return nil
 }
@@ -115,7 +147,10 @@ func (s *proxyService) drain(ctx context.Context) {
 	if n := s.server.Stats().Connections; n > 0 {
 		s.log.Info().Int("connections", n).Msg("the web proxy takes no more visitors and waits for connections to end")
 	}
+	var wait sync.WaitGroup
+	wait.Go(s.release) // for who takes over; what is open needs no other routes
 	s.server.Shutdown(ctx)
+	wait.Wait()
 }
 
 func (s *proxyService) drainTimeout(c *config.Config) time.Duration { return c.Proxy.DrainTimeout }
@@ -126,7 +161,7 @@ func (s *proxyService) close() {
 	ended, end := context.WithCancel(context.Background())
 	end()
 	s.server.Shutdown(ended)
-	s.routes.Close()
+	s.closeRoutes()
 	s.access.close()
 }
 
@@ -136,9 +171,11 @@ func (s *proxyService) prepare(c *config.Config) (func() error, error) {
 	rule, use := s.rule, func() {}
 	if !slices.Equal(s.vms, c.Proxy.VMPrefixes) {
 		rule = reach.New(c.Proxy.VMPrefixes)
-		var err error
-		if use, err = s.routes.Prepare(rule.Check); err != nil {
-			return nil, err
+		if s.routes != nil {
+			var err error
+			if use, err = s.routes.Prepare(rule.Check); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := s.access.check(c.Proxy.AccessLog); err != nil {
@@ -152,6 +189,9 @@ func (s *proxyService) prepare(c *config.Config) (func() error, error) {
 			return err
 		}
 		use()
+		if s.node != nil {
+			s.node.setVMs(c.Proxy.VMPrefixes)
+		}
 		s.rule, s.vms = rule, c.Proxy.VMPrefixes
 		return nil
 	}, nil
@@ -160,13 +200,21 @@ func (s *proxyService) prepare(c *config.Config) (func() error, error) {
 func (s *proxyService) alive(ctx context.Context) error { return s.probe.alive(ctx) }
 
 func (s *proxyService) collector() prometheus.Collector {
-	return &metrics.Proxy{Stats: s.server.Stats, Routes: s.routes.Stats, Times: &s.times, Dropped: s.access.dropped.Load}
+	return &metrics.Proxy{Stats: s.server.Stats, Routes: func() int { return s.table.Load().Len() }, File: s.fileStats, Times: &s.times, Dropped: s.access.dropped.Load}
 }
 
 func (s *proxyService) handle(*control.Server) {}
 
+// fileStats are the figures of the file of routes, if there is one.
+func (s *proxyService) fileStats() (f routes.FileStats) {
+	if s.routes != nil {
+		f = s.routes.Stats()
+	}
+	return f
+}
+
 func (s *proxyService) summary(*config.Config) string {
-	return fmt.Sprintf("web proxy with %d routes", s.routes.Stats().Routes)
+	return fmt.Sprintf("web proxy with %d routes", s.table.Load().Len())
 }
 
 // describeListens lists addresses with what is served there.
@@ -190,6 +238,9 @@ func describeProxy(c *config.Config) string {
 
 // checkRoutes reads the file of routes and says how many there are.
 func checkRoutes(c *config.Config) (int, error) {
+	if c.Proxy.RoutesFile == "" {
+		return 0, nil
+	}
 	data, err := os.ReadFile(c.Proxy.RoutesFile)
 	if err != nil {
 		return 0, fmt.Errorf("routes: %w", err)

@@ -35,7 +35,7 @@ func routerNeeds(c *config.Config) ([]capability, error) {
 	return list, nil
 }
 
-func openRouter(c *config.Config, log zerolog.Logger) (service, error) {
+func openRouter(c *config.Config, _ *shared, log zerolog.Logger) (service, error) {
 	r := &c.Router
 	log.Info().Strs("pool6", prefixStrings(r.Pool6)).Int("eam", len(r.EAM)).Int("ports", len(r.Ports)).
 		Str("kernel", r.Kernel.Interface).Msg("translating between IPv6 and IPv4")

@@ -29,8 +29,11 @@ type status struct {
 	Config   string    `json:"config"`
 	Started  time.Time `json:"started"`
 	Services []string  `json:"services"`
-	// The web proxy and the jump server; all else is the router.
+	// The web proxy, the store of its routes with the API, and the jump server; all
+	// else is the router.
 	Proxy    *proxyStatus `json:"proxy,omitempty"`
+	Store    *storeStatus `json:"store,omitempty"` // of routes
+	API      *apiStatus   `json:"api,omitempty"`
 	Jump     *jumpStatus  `json:"jump,omitempty"`
 	Pool6    []string     `json:"pool6"`
 	Mappings int          `json:"mappings"`
@@ -129,6 +132,12 @@ func (s *status) print(out io.Writer) error {
 	fmt.Fprintf(w, "configuration\t%s\n", s.Config)
 	if s.Proxy != nil {
 		s.Proxy.print(w)
+	}
+	if s.Store != nil {
+		s.Store.print(w)
+	}
+	if s.API != nil {
+		s.API.print(w)
 	}
 	if s.Jump != nil {
 		s.Jump.print(w)

@@ -10,27 +10,29 @@ func (c Changes) Any() bool { return c != Changes{} }
 
 // Changes counts what is different from before.
 func (s *Snapshot) Changes(before *Snapshot) (c Changes) {
-	diff := func(now, old map[string]*Route) {
-		for host, r := range now {
-			switch o := old[host]; {
-			case o == nil:
-				c.Added++
-			case !r.same(o):
-				c.Changed++
-			}
+	s.diff(before, func(was, is *Route) {
+		switch {
+		case was == nil:
+			c.Added++
+		case is == nil:
+			c.Removed++
+		case !is.Same(was):
+			c.Changed++
 		}
-		for host := range old {
-			if now[host] == nil {
-				c.Removed++
-			}
-		}
-	}
-	diff(s.exact, before.exact)
-	diff(s.wild, before.wild)
+	})
 	return c
 }
 
-func (r *Route) same(o *Route) bool {
+// diff calls f with the routes of each host that are not the very same as before;
+// nil: none. It costs little where one snapshot comes from the other.
+func (s *Snapshot) diff(before *Snapshot, f func(was, is *Route)) {
+	each := func(_ string, was, is *Route) { f(was, is) }
+	s.exact.Diff(&before.exact, each)
+	s.wild.Diff(&before.wild, each)
+}
+
+// Same tells whether two routes say the same.
+func (r *Route) Same(o *Route) bool {
 	return r.Host == o.Host && r.Project == o.Project && r.HTTP == o.HTTP && r.HTTPS == o.HTTPS && r.Header == o.Header &&
 		slices.Equal(r.Backends, o.Backends)
 }

@@ -47,7 +47,7 @@ func TestParse(t *testing.T) {
 		{Host: "www.shop.example", Project: "shop", Backends: []netip.Addr{vm("2001:db8:64::2"), vm("2001:db8:64::3")}, HTTPS: 8443, Header: HeaderV2},
 		{Host: "*.blog.example", Backends: []netip.Addr{vm("2001:db8:65::2")}, HTTP: 80, HTTPS: 443},
 	}
-	if !slices.EqualFunc(list, want, func(a, b Route) bool { return a.same(&b) }) {
+	if !slices.EqualFunc(list, want, func(a, b Route) bool { return a.Same(&b) }) {
 		t.Errorf("got  %+v\nwant %+v", list, want)
 	}
 	if list, err := Parse("x", nil, nil); len(list) != 0 || err != nil {

@@ -60,7 +60,7 @@ func (v value) host() {
 		v.fail(fmt.Sprintf("%q is no host name: %v", s, err), `write one such as "www.example.com" or "*.example.com", international ones as A-labels (xn--...)`)
 	case canonical != name:
 		v.fail(fmt.Sprintf("%q is not in its one form", s), fmt.Sprintf("write %q", strings.TrimSuffix(s, name)+canonical))
-	case wild && checkPattern(s) != nil:
+	case wild && CheckHost(s) != nil:
 		v.fail(fmt.Sprintf("%q is for a whole top-level domain", s), `write a domain of two labels or more, such as "*.example.com"`)
 	default:
 		v.r.route.Host, v.r.place.host = s, v.off

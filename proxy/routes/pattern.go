@@ -7,9 +7,10 @@ import (
 	"aarch64.com/isthmus/proxy/sniff"
 )
 
-// checkPattern accepts canonical host names and "*." before one with two labels
-// or more: a wildcard for a whole top-level domain belongs to nobody.
-func checkPattern(host string) error {
+// CheckHost tells what is wrong with a [Route]'s Host. It accepts canonical host
+// names and "*." before one with two labels or more: a wildcard for a whole
+// top-level domain belongs to nobody.
+func CheckHost(host string) error {
 	name, wild := strings.CutPrefix(host, "*.")
 	canonical, err := sniff.Host(name)
 	switch {

@@ -43,7 +43,7 @@ type Reach func(netip.Addr) error
 
 // Check tells what is wrong with a route, for people who can mend it.
 func (r *Route) Check(reach Reach) error {
-	if err := checkPattern(r.Host); err != nil {
+	if err := CheckHost(r.Host); err != nil {
 		return err
 	}
 	switch {

@@ -247,7 +247,7 @@ func (f *File) look(touched bool) bool {
 		return true
 	}
 	f.id = id
-	if len(data) == 0 && f.table.Load().Len() > 0 {
+	if len(data) == 0 && f.table.Of(Operator).Len() > 0 {
 		f.failed(fmt.Errorf("%s is empty, which is what a file that is being written looks like; for no routes leave a comment in it", f.path))
 		return true
 	}
@@ -274,7 +274,7 @@ func (f *File) passable() bool {
 
 // store makes s count, unless it is what counts.
 func (f *File) store(s *Snapshot, data []byte, id identity) {
-	old := f.table.Load()
+	old := f.table.Of(Operator)
 	f.denied = nil
 	changes := s.Changes(old)
 	if changes.Any() || f.stats.Revision == 0 {
@@ -298,7 +298,7 @@ func (f *File) failed(err error) {
 	f.problem = err.Error()
 	f.stats.Problem = f.problem
 	f.stats.Errors++
-	before := fmt.Sprintf("going on with the %d routes of before", f.table.Load().Len())
+	before := fmt.Sprintf("going on with the %d routes of before", f.table.Of(Operator).Len())
 	var list *FileErrors
 	if !errors.As(err, &list) {
 		f.log(true, fmt.Sprintf("routes: %v; %s", err, before))

@@ -13,6 +13,8 @@ func check(d *decoder, root *node) {
 	checkEAM(d, root)
 	checkShare(d, root)
 	checkProxy(d, root)
+	checkRoutes(d, root)
+	checkAPI(d, root)
 	checkJump(d, root)
 	if len(d.errs.List) == 0 {
 		checkTranslate(d, root)
@@ -133,6 +135,7 @@ func (c *Config) Warnings() []string {
 		w = append(w, `router.kernel.fast_path_interfaces has no effect with fast_path = "off"`)
 	}
 	w = append(w, c.proxyWarnings()...)
+	w = append(w, c.routesWarnings()...)
 	w = append(w, c.jumpWarnings()...)
 	if c.Metrics.Listen != "" && !c.Metrics.loopback() {
 		w = append(w, fmt.Sprintf("metrics.listen = %q can be reached from other hosts, and the endpoint asks for no password", c.Metrics.Listen))

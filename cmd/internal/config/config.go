@@ -19,6 +19,8 @@ type Config struct {
 	Domain  string // DNS suffix of the names that users are shown, "" when not set
 	Router  Router
 	Proxy   Proxy
+	Routes  Routes
+	API     API
 	Jump    Jump
 	Metrics Metrics
 	Control Control
@@ -219,6 +221,10 @@ func (c *Config) NeedRestart(next *Config) []string {
 		{"proxy.listen_https", slices.Equal(c.Proxy.ListenHTTPS, next.Proxy.ListenHTTPS)},
 		{"proxy.listen_quic", slices.Equal(c.Proxy.ListenQUIC, next.Proxy.ListenQUIC)},
 		{"proxy.routes_file", c.Proxy.RoutesFile == next.Proxy.RoutesFile},
+		{"routes", reflect.DeepEqual(c.Routes, next.Routes)},
+		{"api.listen", slices.Equal(c.API.Listen, next.API.Listen)},
+		{"api.cert_file", c.API.CertFile == next.API.CertFile},
+		{"api.key_file", c.API.KeyFile == next.API.KeyFile},
 		{"jump.listen", slices.Equal(c.Jump.Listen, next.Jump.Listen)},
 		{"metrics", c.Metrics == next.Metrics},
 		{"control", c.Control == next.Control},
@@ -241,6 +247,8 @@ func (c *Config) Reloaded(next *Config) *Config {
 	running.Router.Share = c.Router.Share
 	running.Proxy.ListenHTTP, running.Proxy.ListenHTTPS, running.Proxy.ListenQUIC = c.Proxy.ListenHTTP, c.Proxy.ListenHTTPS, c.Proxy.ListenQUIC
 	running.Proxy.RoutesFile = c.Proxy.RoutesFile
+	running.Routes = c.Routes
+	running.API.Listen, running.API.CertFile, running.API.KeyFile = c.API.Listen, c.API.CertFile, c.API.KeyFile
 	running.Jump.Listen = c.Jump.Listen
 	return &running
 }

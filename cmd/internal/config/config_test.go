@@ -52,6 +52,11 @@ func TestDefaults(t *testing.T) {
 				KeepOpen: time.Minute, QUICIdle: 2 * time.Minute,
 			},
 		},
+		Routes: Routes{
+			Engine: EngineOff, Reconcile: time.Minute, Hold: 168 * time.Hour, Grace: 168 * time.Hour, Audit: 2160 * time.Hour,
+			Etcd: Etcd{Prefix: "/isthmus/"},
+		},
+		API: API{PerSecond: 50, Burst: 200, Failures: 20},
 		Jump: Jump{
 			User: "jump", Access: AccessAnyone, DrainTimeout: time.Minute, Audit: AuditLog,
 			Limits: JumpLimits{
@@ -153,6 +158,35 @@ idle = "0s"
 keep_open = "5s"
 quic_idle = "6s"
 
+[routes]
+engine = "etcd"
+file = "/var/lib/isthmus/a.db"
+copy = "/var/lib/isthmus/a.copy"
+node = "dfw0.example.com"
+reconcile = "5m"
+hold = "1h"
+grace = "2h"
+audit = "3h"
+
+[routes.etcd]
+endpoints = ["https://etcd1.example:2379", "https://[2001:db8::e]:2379"]
+prefix = "/a/b/"
+ca_file = "/etc/isthmus/ca.pem"
+cert_file = "/etc/isthmus/etcd.pem"
+key_file = "/etc/isthmus/etcd.key"
+user = "isthmus"
+password_file = "/etc/isthmus/password"
+
+[api]
+listen = ["[::]:8443"]
+cert_file = "/etc/isthmus/api.pem"
+key_file = "/etc/isthmus/api.key"
+hosts = ["isthmus.example.com"]
+pops = ["dfw", "ams"]
+requests_per_second = 1
+burst = 2
+failures_per_minute = 0
+
 [jump]
 listen = ["0.0.0.0:22", "[::]:22"]
 vm_prefixes = ["2001:db8::/32"]
@@ -228,6 +262,19 @@ socket = "/run/other.sock"
 				RequestHeader: 6, QUICFlows: 7, QUICFlowsPerClient: 8,
 			},
 			Timeouts: ProxyTimeouts{Hello: time.Second, Connect: 2 * time.Second, Response: 3 * time.Second, KeepOpen: 5 * time.Second, QUICIdle: 6 * time.Second},
+		},
+		Routes: Routes{
+			Engine: EngineEtcd, File: "/var/lib/isthmus/a.db", Copy: "/var/lib/isthmus/a.copy", Node: "dfw0.example.com",
+			Reconcile: 5 * time.Minute, Hold: time.Hour, Grace: 2 * time.Hour, Audit: 3 * time.Hour,
+			Etcd: Etcd{
+				Endpoints: []string{"https://etcd1.example:2379", "https://[2001:db8::e]:2379"}, Prefix: "/a/b/",
+				CAFile: "/etc/isthmus/ca.pem", CertFile: "/etc/isthmus/etcd.pem", KeyFile: "/etc/isthmus/etcd.key",
+				User: "isthmus", PasswordFile: "/etc/isthmus/password",
+			},
+		},
+		API: API{
+			Listen: addrPorts("[::]:8443"), CertFile: "/etc/isthmus/api.pem", KeyFile: "/etc/isthmus/api.key",
+			Hosts: []string{"isthmus.example.com"}, POPs: []string{"dfw", "ams"}, PerSecond: 1, Burst: 2,
 		},
 		Jump: Jump{
 			Listen: []string{"0.0.0.0:22", "[::]:22"}, VMPrefixes: prefixes("2001:db8::/32"), VMOptOut: prefixes("2001:db8::aa64/128"),
@@ -312,7 +359,7 @@ func TestErrors(t *testing.T) {
 		{"unknown key in a port", "[[router.port]]\ninterface = 'a'\nzerocopy = 'off'", []string{"3:1: router.port[0].zerocopy: unknown key; did you mean zero_copy?"}},
 		{"unknown key in a mapping", "[router]\neam = [{ ipv6 = '2001:db8::1', ip4 = '192.0.2.1' }]", []string{
 			`2:8: router.eam[0]: ipv4 is missing; add ipv4 = "192.0.2.0/24"`, "2:32: router.eam[0].ip4: unknown key; a mapping has ipv6 and ipv4"}},
-		{"unknown section", "[squid]\nlisten = ':80'", []string{"1:2: squid: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.share], [router.kernel], [proxy], [proxy.limits], [proxy.timeouts], [jump], [jump.limits], [jump.timeouts], [metrics], [control]"}},
+		{"unknown section", "[squid]\nlisten = ':80'", []string{"1:2: squid: unknown section; remove it; there are [router], [[router.port]], [router.dynamic], [router.share], [router.kernel], [proxy], [proxy.limits], [proxy.timeouts], [routes], [routes.etcd], [api], [jump], [jump.limits], [jump.timeouts], [metrics], [control]"}},
 		{"unknown section, near", "[routers]", []string{"1:2: routers: unknown section; did you mean [router]?"}},
 		{"unknown section, inner", "[router.kernal]\ninterface = 'x'", []string{"1:9: router.kernal: unknown section; did you mean [router.kernel]?"}},
 		{"syntax", "[router]\npool6 = [", []string{"2:9: array is incomplete; correct the TOML syntax"}},
@@ -471,6 +518,14 @@ func TestNeedRestart(t *testing.T) {
 					doc = s.header() + "\n" + k.name + " = " + k.example + besides
 				case strings.HasPrefix(k.name, "listen_"):
 					const besides = "\nvm_prefixes = ['2001:db8::/32']\nroutes_file = '/r'" + port
+					base = parse(t, s.header()+besides)
+					doc = s.header() + "\n" + k.name + " = " + k.example + besides
+				case s.path == "routes" && k.name == "engine":
+					const besides = "\n[proxy]\nvm_prefixes = ['2001:db8::/32']" + port
+					base = parse(t, s.header()+besides)
+					doc = s.header() + "\n" + k.name + " = " + k.example + besides
+				case s.path == "api" && k.name == "listen":
+					const besides = "\ncert_file = '/c'\nkey_file = '/k'\n[routes]\nengine = 'bolt'\n[proxy]\nvm_prefixes = ['2001:db8::/32']" + port
 					base = parse(t, s.header()+besides)
 					doc = s.header() + "\n" + k.name + " = " + k.example + besides
 				case k.name == "access":

@@ -48,7 +48,7 @@ func (s *section) header() string {
 }
 
 // language is the whole language of the file.
-var language = slices.Concat(routerSections, proxySections, jumpSections, daemonSections)
+var language = slices.Concat(routerSections, proxySections, routesSections, jumpSections, daemonSections)
 
 // routerSections are the top of the file and the keys of the router.
 var routerSections = []section{

@@ -23,12 +23,12 @@ var proxySections = []section{
 			},
 			{
 				name: "vm_prefixes", typ: "list of IPv6 prefixes", def: `[]`, example: `["2001:db8:64::/64"]`,
-				doc: "Where VMs are; needed with a `listen_...`. No route leads outside, nor to an address of this host itself; that is looked at when routes are read and again when a VM is connected to.",
+				doc: "Where VMs are; needed with a `listen_...`, and for a store of routes ([routes]), whose projects' prefixes have to lie in these. No route leads outside, nor to an address of this host itself; that is looked at when routes are read and again when a VM is connected to.",
 				set: func(c *Config, v value) { v.prefixes(&c.Proxy.VMPrefixes, family6) },
 			},
 			{
 				name: "routes_file", typ: "string, absolute path", def: `""`, example: `"/etc/isthmus/routes.toml"`, restart: true,
-				doc: "The file that says which host name leads to which VM, see docs/proxy.md; needed with a `listen_...`. It is read again whenever it changes. A file with a mistake is reported and changes nothing.",
+				doc: "The file that says which host name leads to which VM, see docs/proxy.md; needed with a `listen_...` unless there is a store ([routes]), whose routes give way to those of the file. It is read again whenever it changes. A file with a mistake is reported and changes nothing.",
 				set: func(c *Config, v value) { v.file(&c.Proxy.RoutesFile) },
 			},
 			{

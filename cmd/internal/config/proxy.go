@@ -64,8 +64,8 @@ func checkProxy(d *decoder, root *node) {
 	if len(p.VMPrefixes) == 0 {
 		d.add(at("vm_prefixes"), "proxy.vm_prefixes", "missing, and the proxy would reach nothing", `add the prefixes of the VMs, such as vm_prefixes = ["2001:db8:64::/64"], or remove listen_http, listen_https and listen_quic`)
 	}
-	if p.RoutesFile == "" {
-		d.add(at("routes_file"), "proxy.routes_file", "missing, and the proxy would know no host name", `add routes_file = "/etc/isthmus/routes.toml"`)
+	if p.RoutesFile == "" && !d.config.Routes.On() {
+		d.add(at("routes_file"), "proxy.routes_file", "missing, and the proxy would know no host name", `add routes_file = "/etc/isthmus/routes.toml", or a store by [routes] engine`)
 	}
 	for _, a := range p.ListenHTTP {
 		if i := slices.Index(p.ListenHTTPS, a); i >= 0 {
@@ -80,7 +80,7 @@ func (c *Config) proxyWarnings() []string {
 	var w []string
 	p := &c.Proxy
 	if !p.Listens() {
-		if len(p.VMPrefixes) > 0 || p.RoutesFile != "" {
+		if len(p.VMPrefixes) > 0 && !c.Routes.On() || p.RoutesFile != "" {
 			w = append(w, `proxy.listen_http, listen_https and listen_quic are empty: there is no web proxy; write listen_https = ["0.0.0.0:443"]`)
 		}
 		return w

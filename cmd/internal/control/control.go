@@ -142,6 +142,14 @@ func Answer[Q, A any](s *Server, method, path string, f func(Q) (A, error)) {
 	})
 }
 
+// Mount has a handler answer all below a path that ends with a slash, also those
+// that take their time. With conn, requests know whose connection they came by
+// (http.Server.ConnContext). To be called before Serve.
+func (s *Server) Mount(path string, h http.Handler, conn func(context.Context, net.Conn) context.Context) {
+	s.mux.Handle(path, h)
+	s.http.ConnContext = conn
+}
+
 // refusal is the answer to a request that was not carried out.
 type refusal struct {
 	Error string `json:"error"`

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,7 +15,9 @@ import (
 
 	"aarch64.com/isthmus/jump"
 	"aarch64.com/isthmus/proxy"
+	"aarch64.com/isthmus/proxy/control"
 	"aarch64.com/isthmus/proxy/routes"
+	"aarch64.com/isthmus/proxy/routes/mirror"
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/xsk"
@@ -193,9 +196,9 @@ func TestDaemon(t *testing.T) {
 func TestLint(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(collector(), &Jump{Stats: func() jump.Stats { return jump.Stats{} }}, &Daemon{}, &Proxy{
-		Stats: func() proxy.Stats { return proxy.Stats{} }, Routes: func() routes.FileStats { return routes.FileStats{} },
+		Stats: func() proxy.Stats { return proxy.Stats{} }, Routes: func() int { return 0 }, File: func() routes.FileStats { return routes.FileStats{Loaded: time.Now()} },
 		Times: &ProxyTimes{}, Dropped: func() uint64 { return 0 },
-	})
+	}, &Routes{Stats: func() mirror.Stats { return mirror.Stats{} }}, &API{Stats: func() control.Stats { return control.Stats{Answers: map[int]uint64{200: 1}} }})
 	problems, err := testutil.GatherAndLint(r)
 	if err != nil {
 		t.Fatal(err)

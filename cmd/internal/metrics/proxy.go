@@ -33,11 +33,11 @@ var (
 	proxyFirst = histogram("isthmus_proxy_first_byte_seconds", "protocol",
 		"How long it took until the first byte of a VM's answer, from the request or connection on.")
 	proxyRoutes = gauge("isthmus_proxy_routes", "",
-		"Routes that hold.")
+		"Routes that hold: of the file, and of the store.")
 	proxyRevision = gauge("isthmus_proxy_routes_revision", "",
-		"How often the routes have changed since the start.")
+		"How often the routes of the file have changed since the start.")
 	proxyRoutesLoaded = gauge("isthmus_proxy_routes_loaded_timestamp_seconds", "",
-		"When the routes that hold were read.")
+		"When the routes of the file that hold were read; absent without a file.")
 	proxyRoutesErrors = counter("isthmus_proxy_routes_file_errors_total", "",
 		"How often the file of routes was wrong or gone, and the routes before stayed.")
 	proxyRoutesBad = gauge("isthmus_proxy_routes_file_bad", "",
@@ -118,7 +118,8 @@ func (t *ProxyTimes) Observe(r *proxy.Record) {
 // Proxy turns the counters of the web proxy into metrics.
 type Proxy struct {
 	Stats   func() proxy.Stats
-	Routes  func() routes.FileStats
+	Routes  func() int // that hold, from everywhere
+	File    func() routes.FileStats
 	Times   *ProxyTimes
 	Dropped func() uint64 // lines of the access log
 }
@@ -128,7 +129,7 @@ func (c *Proxy) Describe(ch chan<- *prometheus.Desc) { describe(ch, "isthmus_pro
 
 // Collect implements prometheus.Collector.
 func (c *Proxy) Collect(ch chan<- prometheus.Metric) {
-	s, r := c.Stats(), c.Routes()
+	s, r := c.Stats(), c.File()
 	for p := range proxy.NumProtocols {
 		for result, n := range s.Results[p] {
 			proxyResults.send(ch, float64(n), p.String(), proxy.Result(result).String())
@@ -153,9 +154,11 @@ func (c *Proxy) Collect(ch chan<- prometheus.Metric) {
 		proxyQUICEvents.send(ch, float64(e.count(&s.QUIC)), e.label)
 	}
 	proxyAcceptFailed.send(ch, float64(s.AcceptFailed))
-	proxyRoutes.send(ch, float64(r.Routes))
+	proxyRoutes.send(ch, float64(c.Routes()))
 	proxyRevision.send(ch, float64(r.Revision))
-	proxyRoutesLoaded.send(ch, float64(r.Loaded.UnixMilli())/1000)
+	if !r.Loaded.IsZero() {
+		proxyRoutesLoaded.send(ch, float64(r.Loaded.UnixMilli())/1000)
+	}
 	proxyRoutesErrors.send(ch, float64(r.Errors))
 	bad := 0.0
 	if r.Problem != "" {

@@ -65,6 +65,12 @@ func (p *Process) CPU() (used time.Duration, err error) {
 	return used, nil
 }
 
+// CPUOf is the time that one process has used so far.
+func CPUOf(pid int) (time.Duration, error) { return cpuClock(pid) }
+
+// MemoryOf is what one process occupies in bytes (PSS, proc(5)).
+func MemoryOf(pid int) (int64, error) { return readPSS(pid) }
+
 // cpuClock reads the clock of all threads of a process, those that have ended, too
 // (clock_getcpuclockid(3), whose numbers are MAKE_PROCESS_CPUCLOCK of the kernel's
 // posix-timers_types.h).

@@ -30,7 +30,7 @@ const (
 
 // Resolver is unbound on port 53 of all addresses of a host.
 type Resolver struct {
-	server *Server
+	server *Server // nil: it asks root servers
 	cmd    *exec.Cmd
 	log    syncBuffer
 	done   chan struct{} // closed when unbound has ended
@@ -38,7 +38,7 @@ type Resolver struct {
 }
 
 // unboundConfig is its configuration file. Nothing is cached, so that changed
-// records hold at once, and nothing but the Server is asked.
+// records hold at once, and nothing but the Server, or the root servers, is asked.
 const unboundConfig = `server:
   module-config: "%s"
   interface-automatic: yes
@@ -57,10 +57,15 @@ const unboundConfig = `server:
   pidfile: ""
 %sremote-control:
   control-enable: no
-forward-zone:
+`
+
+const (
+	forwardZone = `forward-zone:
   name: "."
   forward-addr: 127.0.0.1@%d
 `
+	rootHints = "root.hints"
+)
 
 // StartResolver starts unbound on a host, in front of a name server with the
 // records, and waits until it answers. The host's lab takes it down, too.
@@ -73,8 +78,10 @@ func StartResolver(h *lab.Host, c Config) (r *Resolver, err error) {
 		return nil, fmt.Errorf("%w; install the package %s (make deps)", err, Program)
 	}
 	r = &Resolver{done: make(chan struct{})}
-	if r.server, err = Serve(h, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), zonePort), Config{Records: c.Records}); err != nil {
-		return nil, err
+	if len(c.Roots) == 0 {
+		if r.server, err = Serve(h, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), zonePort), Config{Records: c.Records}); err != nil {
+			return nil, err
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -82,16 +89,24 @@ func StartResolver(h *lab.Host, c Config) (r *Resolver, err error) {
 			r = nil
 		}
 	}()
-	modules, prefix := "iterator", ""
+	modules, more, zones := "iterator", "", ""
 	if c.Prefix.IsValid() {
-		modules, prefix = "dns64 iterator", fmt.Sprintf("  dns64-prefix: %v\n", c.Prefix)
+		modules, more = "dns64 iterator", fmt.Sprintf("  dns64-prefix: %v\n", c.Prefix)
 	}
 	dir, err := h.Dir()
 	if err != nil {
 		return r, err
 	}
+	if len(c.Roots) == 0 {
+		zones = fmt.Sprintf(forwardZone, zonePort)
+	} else {
+		more += fmt.Sprintf("  root-hints: %q\n", filepath.Join(debianConfig, rootHints))
+		if err := os.WriteFile(filepath.Join(dir, rootHints), hints(c.Roots), 0o644); err != nil {
+			return r, err
+		}
+	}
 	conf := filepath.Join(dir, "unbound.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, unboundConfig, modules, debianConfig, prefix, zonePort), 0o644); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, unboundConfig+zones, modules, debianConfig, more), 0o644); err != nil {
 		return r, err
 	}
 	if err := h.Cover(debianConfig, dir); err != nil {
@@ -108,6 +123,18 @@ func StartResolver(h *lab.Host, c Config) (r *Resolver, err error) {
 		close(r.done)
 	}()
 	return r, r.waitReady(h)
+}
+
+// hints is the file that names the root servers.
+func hints(roots []netip.Addr) (file []byte) {
+	for i, a := range roots {
+		kind := "A"
+		if a.Is6() {
+			kind = "AAAA"
+		}
+		file = fmt.Appendf(file, ". 3600 IN NS %c.root-servers.example.\n%[1]c.root-servers.example. 3600 IN %s %v\n", 'a'+i, kind, a)
+	}
+	return file
 }
 
 // waitReady asks for a name until somebody says that it is not there.
@@ -131,7 +158,7 @@ func (r *Resolver) waitReady(h *lab.Host) error {
 	}
 }
 
-// Set replaces all records.
+// Set replaces all records. There are none with root servers.
 func (r *Resolver) Set(records Records) error { return r.server.Set(records) }
 
 // Log is what unbound has said last.
@@ -143,7 +170,9 @@ func (r *Resolver) Stop() {
 		_ = r.cmd.Process.Kill() // it has nothing to save
 		<-r.done
 	}
-	r.server.Close()
+	if r.server != nil {
+		r.server.Close()
+	}
 }
 
 // maxLog is how much of what unbound says is kept, in bytes.

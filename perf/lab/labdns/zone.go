@@ -19,6 +19,9 @@ type Config struct {
 	Prefix netip.Prefix
 	// Records are all there are, besides those of ipv4only.arpa.
 	Records Records
+	// Roots are root name servers of the lab for a [Resolver] to begin at, instead of
+	// Records: it walks down the zones as on the Internet.
+	Roots []netip.Addr
 }
 
 // wellKnown is what RFC 7050 section 2.2 lets a host find its prefix by.

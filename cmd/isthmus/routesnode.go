@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"aarch64.com/isthmus/cmd/internal/config"
+	"aarch64.com/isthmus/cmd/internal/reach"
+	"aarch64.com/isthmus/cmd/internal/version"
+	"aarch64.com/isthmus/proxy/routes"
+	"aarch64.com/isthmus/proxy/routes/catalog"
+	"aarch64.com/isthmus/proxy/routes/mirror"
+	"aarch64.com/isthmus/proxy/routes/store"
+)
+
+// shared is what the services of one process have in common. It is made when the
+// first one asks for it.
+type shared struct {
+	names []string // of the services
+	node  *routesNode
+}
+
+// routesNode is this process's part in the store of routes. Web proxy and API of a
+// process have one together, for a file of the engine bolt is one process's.
+type routesNode struct {
+	name    string
+	store   *lateStore
+	table   *routes.Table
+	mirror  *mirror.Mirror
+	catalog *catalog.Catalog
+	log     zerolog.Logger
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the mirror has ended
+
+	mu      sync.Mutex
+	vms     []netip.Prefix
+	holders int
+
+	visits visits
+}
+
+// patienceAtStart is how long a start waits for the first routes.
+const patienceAtStart = 5 * time.Second
+
+// routes gives the process's part in the store, and what ends it for the service
+// that asked. It is nil where the configuration has no store.
+func (sh *shared) routes(c *config.Config, log zerolog.Logger) (n *routesNode, release func(), err error) {
+	if !c.Routes.On() {
+		return nil, func() {}, nil
+	}
+	if sh.node == nil {
+		if sh.node, err = startRoutes(c, slices.Contains(sh.names, "proxy"), log); err != nil {
+			return nil, nil, err
+		}
+	}
+	n = sh.node
+	n.mu.Lock()
+	n.holders++
+	n.mu.Unlock()
+	return n, sync.OnceFunc(n.release), nil
+}
+
+// startRoutes opens the store and begins to follow it. One that serves visitors is
+// announced as a node.
+func startRoutes(c *config.Config, serves bool, log zerolog.Logger) (*routesNode, error) {
+	name, err := nodeName(c)
+	if err != nil {
+		return nil, err
+	}
+	if c.Routes.Engine == config.EngineEtcd {
+		// What is wrong with its files does not mend itself. It does not connect yet.
+		s, err := openEngine(context.Background(), c)
+		if err != nil {
+			return nil, err
+		}
+		s.Close()
+	}
+	rule := reach.New(c.Proxy.VMPrefixes)
+	n := &routesNode{name: name, table: &routes.Table{}, vms: c.Proxy.VMPrefixes, log: log, done: make(chan struct{})}
+	n.store = openLate(func(ctx context.Context) (store.Store, error) { return openEngine(ctx, c) }, logTo(log))
+	n.catalog = catalog.New(n.store, catalog.Options{
+		Reach: rule.Check, VMs: c.Proxy.VMPrefixes, Hold: c.Routes.Hold, Grace: c.Routes.Grace, Audit: c.Routes.Audit,
+	})
+	node := catalog.Node{POP: c.POP, Version: version.Get().Version, Started: time.Now().UTC()}
+	if serves {
+		node.Name = name
+	}
+	n.mirror = mirror.New(mirror.Config{
+		Open: n.store.opened, Disk: c.RoutesCopy(), Table: n.table, Reach: rule.Check, Node: node, Reconcile: c.Routes.Reconcile, Log: logTo(log),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	go func() {
+		defer close(n.done)
+		n.mirror.Run(ctx)
+	}()
+	return n, nil
+}
+
+// nodeName is what this host is called among those that share the store.
+func nodeName(c *config.Config) (string, error) {
+	if c.Routes.Node != "" {
+		return c.Routes.Node, nil
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "", errors.Join(errors.New("this host has no name; set node in [routes]"), err)
+	}
+	return name, nil
+}
+
+// await waits until there are routes, for a while: who takes over from another
+// process should have them.
+func (n *routesNode) await() {
+	select {
+	case <-n.mirror.Ready():
+	case <-time.After(patienceAtStart):
+		why := ""
+		if err := n.store.problem(); err != nil {
+			why = ": " + err.Error()
+		}
+		n.log.Warn().Msgf("routes: nothing of the store yet%s; starting without its routes", why)
+	}
+}
+
+// setVMs makes other prefixes those that VMs are in.
+func (n *routesNode) setVMs(vms []netip.Prefix) {
+	n.mu.Lock()
+	same := slices.Equal(n.vms, vms)
+	n.vms = vms
+	n.mu.Unlock()
+	if same {
+		return
+	}
+	rule := reach.New(vms)
+	n.catalog.SetReach(rule.Check, vms)
+	n.mirror.SetReach(rule.Check)
+}
+
+// release ends a service's use of it. With the last one, the routes stay as they
+// are, the disk gets them, and the store is closed: another process can have it.
+func (n *routesNode) release() {
+	n.mu.Lock()
+	n.holders--
+	last := n.holders == 0
+	n.mu.Unlock()
+	if !last {
+		return
+	}
+	n.cancel()
+	<-n.done
+	if err := n.store.Close(); err != nil {
+		n.log.Warn().Msg(fmt.Sprintf("routes: close the store: %v", err))
+	}
+}

@@ -1,0 +1,42 @@
+package page
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestCounter(t *testing.T) {
+	c := NewCounter()
+	start := time.Unix(1_900_000_000, 0)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for j := range 1000 {
+				c.Add("www.shop.example", j%10 == 0, start.Add(time.Duration(i*1000+j)))
+			}
+		})
+	}
+	all.Wait()
+	v, ok := c.Of("www.shop.example")
+	if want := (Visits{c.since, 8000, 800, start.Add(7999)}); !ok || v != want {
+		t.Errorf("%+v, want %+v", v, want)
+	}
+	if v, ok := c.Of("none.example"); !ok || v.Count != 0 || !v.Last.IsZero() {
+		t.Errorf("%+v", v)
+	}
+	if n := testing.AllocsPerRun(100, func() { c.Add("www.shop.example", false, start) }); n > 0 {
+		t.Errorf("%v allocations for a visit", n)
+	}
+	for i := range maxCounted + 10 {
+		c.Add(fmt.Sprint(i), false, start)
+	}
+	if n := c.n.Load(); n != maxCounted {
+		t.Errorf("%d hosts", n)
+	}
+	c.Keep(func(host string) bool { return host == "www.shop.example" })
+	if v, _ := c.Of("www.shop.example"); v.Count == 0 || c.n.Load() != 1 {
+		t.Errorf("%+v, %d hosts", v, c.n.Load())
+	}
+}
