@@ -35,6 +35,7 @@ type Result struct {
 	Skipped []Event
 	LeftOut string // why it did not run
 	Took    time.Duration
+	CPU     time.Duration // of QEMU
 	Err     error
 }
 
@@ -143,6 +144,8 @@ func (r *Result) take(e Event, o *Options) error {
 			}
 			fmt.Fprintf(o.Out, "%-15s %-34s %4d passed  %6.1f s  %s\n", r.Machine.Name, e.Job, e.Passed, float64(e.Millis)/1000, how)
 		}
+	case "used":
+		r.CPU = time.Duration(e.Millis) * time.Millisecond
 	case "end":
 		if !e.OK {
 			return errors.New(e.Text)

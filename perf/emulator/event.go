@@ -17,7 +17,7 @@ type Plan struct {
 
 // Event is what a guest tells.
 type Event struct {
-	Kind   string // "boot"; "fail" or "skip" of a test; "job" for the end of a job; "end"
+	Kind   string // "boot"; "fail" or "skip" of a test; "job" for the end of a job; "end"; and of QEMU "used", for its CPU time
 	Job    string `json:",omitempty"`
 	Test   string `json:",omitempty"`
 	Text   string `json:",omitempty"` // why a test was skipped; output of what failed; the kernel's release

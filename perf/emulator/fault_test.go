@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func TestFaultsAreSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	machine := Machines[1]
+	machine := Machines[slices.IndexFunc(Machines, func(m Machine) bool { return m.Name == "debian13" })]
 	machine.Name, machine.NICs, machine.Card, machine.Tags = "faulty", 0, "", "faults"
 	machine.Packages, machine.Skips, machine.Demo = []string{"perf/emulator/faults"}, nil, false
 	for _, c := range []struct {

@@ -131,6 +131,8 @@ func boot(ctx context.Context, q qemu, m *Machine, k *kernel, image string, extr
 	}
 	ended, console := listen(out, tell)
 	err = c.Wait()
+	used := c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+	tell(Event{Kind: "used", Millis: used.Milliseconds()})
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w; the end of its console:\n%s", context.Cause(ctx), console)

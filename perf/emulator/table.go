@@ -13,19 +13,19 @@ import (
 // table prints what ran where, what was skipped and why, and what failed.
 func table(out io.Writer, results []*Result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nmachine\tkernel\tpages\tran\tpassed\tfailed\tskipped\ttime\t")
+	fmt.Fprintln(w, "\nmachine\tkernel\tpages\tran\tpassed\tfailed\tskipped\ttime\tCPU\t")
 	bad := 0
 	for _, r := range results {
 		if r.LeftOut != "" {
-			fmt.Fprintf(w, "%s\tleft out\t\t\t\t\t\t\t\n", r.Machine.Name)
+			fmt.Fprintf(w, "%s\tleft out\t\t\t\t\t\t\t\t\n", r.Machine.Name)
 			continue
 		}
 		passed := 0
 		for _, j := range r.Jobs {
 			passed += j.Passed
 		}
-		fmt.Fprintf(w, "%s\t%s %s\t%d K\t%s\t%d\t%d\t%d\t%v\t\n", r.Machine.Name, r.Machine.Arch, r.Release, r.Pages>>10,
-			r.ran(), passed, len(r.Failed), len(r.Skipped), r.Took.Round(time.Second))
+		fmt.Fprintf(w, "%s\t%s %s\t%d K\t%s\t%d\t%d\t%d\t%v\t%v\t\n", r.Machine.Name, r.Machine.Arch, r.Release, r.Pages>>10,
+			r.ran(), passed, len(r.Failed), len(r.Skipped), r.Took.Round(time.Second), r.CPU.Round(time.Second))
 	}
 	if err := w.Flush(); err != nil {
 		return err

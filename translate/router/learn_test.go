@@ -281,6 +281,10 @@ func TestStatsWhileLearning(t *testing.T) {
 		}
 	}
 	wg.Wait()
+	// A slow machine has not read all packets yet.
+	for end := time.Now().Add(20 * time.Second); len(n.router.Mappings()) < 101 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if got := len(n.router.Mappings()); got != 101 {
 		t.Errorf("%d mappings, want 101", got)
 	}

@@ -126,14 +126,14 @@ func echo(t *testing.T, h *lab.Host, network, address string) {
 
 // transfer sends size bytes over TCP and checks that they come back.
 func transfer(h *lab.Host, address string, size int) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	c, err := h.Dial(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	out := bytes.Repeat([]byte("0123456789abcdef"), size/16)
 	want := sha256.Sum256(out)
 	written := make(chan error, 1)
