@@ -18,11 +18,10 @@ type proxyFormBody struct {
 
 // conflict says who else has changed it.
 type conflict struct {
-	By       string
-	Meta     catalog.Meta
-	Deleted  bool
-	Nothing  bool // their change is in no field that is shown
-	BothDone bool
+	By      string
+	Meta    catalog.Meta
+	Deleted bool
+	Nothing bool // their change is in no field that is shown
 }
 
 func (q *request) proxyFormPage(b *proxyFormBody) error {
