@@ -354,6 +354,30 @@ func TestRoutesWithoutStore(t *testing.T) {
 	r.says("status", "store          etcd http://[2001:db8:64::2]:2379, keys /isthmus/, away for")
 }
 
+// Where VMs may be holds for what is stored already, at once.
+func TestRoutesReload(t *testing.T) {
+	r := newRoutesLab(t)
+	s := r.start()
+	r.shop()
+	r.says("routes add www.shop.example " + shopAddr + " --project shop")
+	r.gets("http://www.shop.example/", "shop")
+	file := filepath.Join(r.dir, "isthmus.toml")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("isthmus.toml", strings.Replace(string(before), `"2001:db8:64::/64", `, "", 1))
+	s.signal(syscall.SIGHUP)
+	s.wait(`"message":"reloaded"`)
+	r.gets("http://www.shop.example/", "There is no site here by this name")
+	r.refuses("routes add b.shop.example "+shopAddr+" --project shop", "backends/0: "+shopAddr)
+	r.says("status", "unreachable 1")
+	r.write("isthmus.toml", string(before))
+	s.signal(syscall.SIGHUP)
+	s.wait(`"message":"reloaded"`)
+	r.gets("http://www.shop.example/", "shop")
+}
+
 // From a file to a cluster is one command.
 func TestRoutesMigrate(t *testing.T) {
 	r := newRoutesLab(t)
