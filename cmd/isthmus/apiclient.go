@@ -50,7 +50,7 @@ func (f *apiFlags) client() (*client.Client, error) {
 	if f.output != outputTable && f.output != outputJSON {
 		return nil, usageError{fmt.Errorf("--output %s: there are table, json", f.output)}
 	}
-	if server := cmp.Or(f.server, os.Getenv("ISTHMUS_SERVER")); server != "" {
+	if server := f.address(); server != "" {
 		file := cmp.Or(f.tokenFile, os.Getenv("ISTHMUS_TOKEN_FILE"))
 		if file == "" {
 			return nil, usageError{fmt.Errorf("%s wants a token: give a file that has it with --token-file", server)}
@@ -62,6 +62,9 @@ func (f *apiFlags) client() (*client.Client, error) {
 	}
 	return client.New(client.Options{URL: "unix:" + f.socket})
 }
+
+// address is that of the API elsewhere, or "" for the control socket.
+func (f *apiFlags) address() string { return cmp.Or(f.server, os.Getenv("ISTHMUS_SERVER")) }
 
 // asked gives what went wrong with a request as a sentence.
 func asked(err error) error {

@@ -66,7 +66,8 @@ func newRootCommand() *cobra.Command {
 		Short: "Joins IPv6-only hosts to the IPv4 Internet",
 		Long: `isthmus translates between IPv6 and IPv4 (SIIT, RFC 7915) on a hypervisor whose
 VMs have IPv6 only: over AF_XDP on its network cards, and over a TUN device for
-everything that the kernel routes. It can also be an SSH jump server to the VMs.`,
+everything that the kernel routes. It can also be a web proxy to sites on the VMs,
+with a page where customers say which, and an SSH jump server to the VMs.`,
 		Version:               version.Get().String(),
 		DisableFlagsInUseLine: true,
 

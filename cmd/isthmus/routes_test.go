@@ -236,15 +236,10 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	// The API goes by what the store has said for a second at most.
-	for end := time.Now().Add(patience); ; {
+	eventually(t, "the end of a token", func() (bool, string) {
 		status, out := r.there(0, remote, "routes", "list")
-		if status == 1 && strings.Contains(out, "the token is not known: it is wrong, expired or revoked") {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("a revoked token: %d, %s", status, out)
-		}
-	}
+		return status == 1 && strings.Contains(out, "the token is not known: it is wrong, expired or revoked"), out
+	})
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -264,11 +259,9 @@ func TestRoutesCheck(t *testing.T) {
 	r.shop()
 	r.says("routes add www.shop.example " + shopAddr + " --project shop")
 	r.says("routes add down.shop.example 2001:db8:64::2 --http 81 --https 444 --project shop")
-	file := filepath.Join(r.dir, "isthmus.toml")
 	check := func(host string) (int, string) {
 		return r.there(0, nil, "routes", "check", host, "--socket", r.socket)
 	}
-	_ = file
 	_, out := check("www.shop.example")
 	for _, want := range []string{"www.shop.example, of project shop", "proof        trusted", "hypervisors  1 of 1 have it", "[" + shopAddr + "]:80 takes connections, after"} {
 		if !strings.Contains(out, want) {
@@ -291,15 +284,14 @@ func TestRoutesTakeover(t *testing.T) {
 	old := r.start()
 	r.shop()
 	r.says("routes add www.shop.example " + shopAddr + " --project shop")
-	r.copied(2)
+	r.stop(old, syscall.SIGTERM) // which writes the copy
+	old = r.start()
 	slow := make(chan string, 1)
 	go func() {
 		out, err := r.curl("http://www.shop.example/slow")
 		slow <- fmt.Sprintf("%s %v", out, err)
 	}()
-	for end := time.Now().Add(patience); r.status().Proxy.Connections < 1 && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
-	}
+	eventually(t, "the visitor", func() (bool, string) { return r.status().Proxy.Connections > 0, "" })
 	next := r.start()
 	if said := strings.Join(next.seen, "\n"); !strings.Contains(said, "routes: 1 of the store from ") || !strings.Contains(said, "another process has the file") {
 		t.Errorf("it said\n%s", said)
@@ -319,19 +311,6 @@ func TestRoutesTakeover(t *testing.T) {
 		t.Errorf("status %d; it said\n%s", status, strings.Join(old.seen, "\n"))
 	}
 	r.stop(next, syscall.SIGTERM)
-}
-
-// copied waits until the copy on the disk has a revision.
-func (r *routesLab) copied(revision int) {
-	r.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if st := r.status().Store; st != nil && int(st.Copy.Revision) > revision {
-			return
-		}
-		if time.Now().After(end) {
-			r.t.Fatalf("the copy: %+v", r.status().Store)
-		}
-	}
 }
 
 // A store that is spoiled, or away, takes no route from anybody.
@@ -369,11 +348,34 @@ func TestRoutesWithoutStore(t *testing.T) {
 
 	// etcd is where nobody answers.
 	r.configure("engine = 'etcd'\n[routes.etcd]\nendpoints = ['http://[2001:db8:64::2]:2379']")
-	s = r.start()
+	r.start()
 	r.gets("http://www.shop.example/", "shop")
-	r.refuses("project remove shop", "the store does not answer now")
+	r.says("routes list", "www.shop.example")
 	r.says("status", "store          etcd http://[2001:db8:64::2]:2379, keys /isthmus/, away for")
-	r.stop(s, syscall.SIGTERM)
+}
+
+// Where VMs may be holds for what is stored already, at once.
+func TestRoutesReload(t *testing.T) {
+	r := newRoutesLab(t)
+	s := r.start()
+	r.shop()
+	r.says("routes add www.shop.example " + shopAddr + " --project shop")
+	r.gets("http://www.shop.example/", "shop")
+	file := filepath.Join(r.dir, "isthmus.toml")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("isthmus.toml", strings.Replace(string(before), `"2001:db8:64::/64", `, "", 1))
+	s.signal(syscall.SIGHUP)
+	s.wait(`"message":"reloaded"`)
+	r.gets("http://www.shop.example/", "There is no site here by this name")
+	r.refuses("routes add b.shop.example "+shopAddr+" --project shop", "backends/0: "+shopAddr)
+	r.says("status", "unreachable 1")
+	r.write("isthmus.toml", string(before))
+	s.signal(syscall.SIGHUP)
+	s.wait(`"message":"reloaded"`)
+	r.gets("http://www.shop.example/", "shop")
 }
 
 // From a file to a cluster is one command.
@@ -442,5 +444,19 @@ func TestRoutesConfigCheck(t *testing.T) {
 				t.Errorf("status %d, %s", status, stderr)
 			}
 		})
+	}
+}
+
+// eventually waits until something holds; what it says last is shown if it never does.
+func eventually(t *testing.T, what string, holds func() (ok bool, said string)) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		ok, said := holds()
+		if ok {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s does not come:\n%s", what, said)
+		}
 	}
 }

@@ -60,7 +60,7 @@ The exit status is 1 if something keeps visitors from the site.`,
 			if err != nil {
 				return err
 			}
-			r, err := checkRoute(c.Context(), api, project, args[0], f.server == "" && !noDial)
+			r, err := checkRoute(c.Context(), api, project, args[0], f.address() == "" && !noDial)
 			if err != nil {
 				return asked(err)
 			}

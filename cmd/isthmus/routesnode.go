@@ -15,9 +15,12 @@ import (
 	"aarch64.com/isthmus/cmd/internal/config"
 	"aarch64.com/isthmus/cmd/internal/reach"
 	"aarch64.com/isthmus/cmd/internal/version"
+	"aarch64.com/isthmus/proxy"
+	"aarch64.com/isthmus/proxy/control/page"
 	"aarch64.com/isthmus/proxy/routes"
 	"aarch64.com/isthmus/proxy/routes/catalog"
 	"aarch64.com/isthmus/proxy/routes/mirror"
+	"aarch64.com/isthmus/proxy/routes/proof"
 	"aarch64.com/isthmus/proxy/routes/store"
 )
 
@@ -32,6 +35,7 @@ type shared struct {
 // process have one together, for a file of the engine bolt is one process's.
 type routesNode struct {
 	name    string
+	serves  bool // visitors
 	store   *lateStore
 	table   *routes.Table
 	mirror  *mirror.Mirror
@@ -44,7 +48,8 @@ type routesNode struct {
 	vms     []netip.Prefix
 	holders int
 
-	visits visits
+	visits *page.Counter
+	dns    *proof.DNS
 }
 
 // patienceAtStart is how long a start waits for the first routes.
@@ -57,6 +62,9 @@ func (sh *shared) routes(c *config.Config, log zerolog.Logger) (n *routesNode, r
 		return nil, func() {}, nil
 	}
 	if sh.node == nil {
+		if w := sh.apart(c); w != "" {
+			log.Warn().Msg(w)
+		}
 		if sh.node, err = startRoutes(c, slices.Contains(sh.names, "proxy"), log); err != nil {
 			return nil, nil, err
 		}
@@ -66,6 +74,21 @@ func (sh *shared) routes(c *config.Config, log zerolog.Logger) (n *routesNode, r
 	n.holders++
 	n.mu.Unlock()
 	return n, sync.OnceFunc(n.release), nil
+}
+
+// apart warns of a file that two processes would want.
+func (sh *shared) apart(c *config.Config) string {
+	if c.Routes.Engine != config.EngineBolt || !c.Proxy.Listens() {
+		return ""
+	}
+	const remedy = "; run both in one process with --only proxy,api, or use etcd"
+	switch proxy, api := slices.Contains(sh.names, "proxy"), slices.Contains(sh.names, "api"); {
+	case !api:
+		return "routes: this process has no API, and no other process can have the file of its store" + remedy
+	case !proxy:
+		return "routes: this process serves no visitors, and no other process can have the file of its store" + remedy
+	}
+	return ""
 }
 
 // startRoutes opens the store and begins to follow it. One that serves visitors is
@@ -84,10 +107,13 @@ func startRoutes(c *config.Config, serves bool, log zerolog.Logger) (*routesNode
 		s.Close()
 	}
 	rule := reach.New(c.Proxy.VMPrefixes)
-	n := &routesNode{name: name, table: &routes.Table{}, vms: c.Proxy.VMPrefixes, log: log, done: make(chan struct{})}
+	n := &routesNode{
+		name: name, serves: serves, table: &routes.Table{}, vms: c.Proxy.VMPrefixes, visits: page.NewCounter(), log: log, done: make(chan struct{}),
+		dns: proof.New(proof.Config{Resolvers: c.Routes.Resolvers, Allow: nameServerRule(c.Routes.NameServers)}),
+	}
 	n.store = openLate(func(ctx context.Context) (store.Store, error) { return openEngine(ctx, c) }, logTo(log))
 	n.catalog = catalog.New(n.store, catalog.Options{
-		Reach: rule.Check, VMs: c.Proxy.VMPrefixes, Hold: c.Routes.Hold, Grace: c.Routes.Grace, Audit: c.Routes.Audit,
+		Reach: rule.Check, VMs: c.Proxy.VMPrefixes, Look: n.dns.Texts, Hold: c.Routes.Hold, Grace: c.Routes.Grace, Audit: c.Routes.Audit,
 	})
 	node := catalog.Node{POP: c.POP, Version: version.Get().Version, Started: time.Now().UTC()}
 	if serves {
@@ -100,9 +126,53 @@ func startRoutes(c *config.Config, serves bool, log zerolog.Logger) (*routesNode
 	n.cancel = cancel
 	go func() {
 		defer close(n.done)
+		var wait sync.WaitGroup
+		wait.Go(func() { n.forget(ctx) })
 		n.mirror.Run(ctx)
+		wait.Wait()
 	}()
 	return n, nil
+}
+
+// nameServerRule says which name servers may be asked.
+func nameServerRule(besides []netip.Prefix) func(netip.Addr) error {
+	return func(a netip.Addr) error {
+		if slices.ContainsFunc(besides, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) }) {
+			return nil
+		}
+		return proof.Public(a)
+	}
+}
+
+// forgetEvery is how often visits of hosts that have no route are forgotten.
+const forgetEvery = time.Hour
+
+func (n *routesNode) forget(ctx context.Context) {
+	tick := time.NewTicker(forgetEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			now := n.table.Load()
+			n.visits.Keep(func(host string) bool { return now.Get(host) != nil })
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// visited counts a request or connection for the owner of its route.
+func (n *routesNode) visited(r *proxy.Record) {
+	route := n.table.Load().Lookup(r.Host)
+	if route == nil {
+		return
+	}
+	failed := false
+	switch r.Result {
+	case proxy.Unreachable, proxy.SlowBackend, proxy.BrokenByVM, proxy.Forbidden:
+		failed = true
+	}
+	n.visits.Add(route.Host, failed, r.Start.Add(r.Took))
 }
 
 // nodeName is what this host is called among those that share the store.

@@ -52,7 +52,10 @@ type nodeStatus struct {
 const nodesWithin = 2 * time.Second
 
 // nodes lists those that are alive; none while the store is away.
-func (n *routesNode) nodes() []nodeStatus {
+func (n *routesNode) nodes(up bool) []nodeStatus {
+	if !up {
+		return []nodeStatus{}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), nodesWithin)
 	defer cancel()
 	all, err := n.catalog.Nodes(ctx)
@@ -81,7 +84,7 @@ func (n *routesNode) status(c *config.Config) *storeStatus {
 	s := n.mirror.Stats()
 	out := &storeStatus{
 		Node: n.name, Engine: c.Routes.Engine, Where: describeStore(c), Up: s.Up, Since: s.Since, Problem: s.Problem, Doubt: s.Doubt,
-		Revision: s.Applied, Source: s.Loaded.String(), Projects: s.Counts.Projects, Proxies: map[string]int{}, Hidden: s.Hidden, Nodes: n.nodes(),
+		Revision: s.Applied, Source: s.Loaded.String(), Projects: s.Counts.Projects, Proxies: map[string]int{}, Hidden: s.Hidden, Nodes: n.nodes(s.Up),
 		Lag:  lagStatus{Last: s.Lag.Last.Seconds()},
 		Copy: copyStatus{File: c.RoutesCopy(), Revision: s.Disk.Revision, Written: s.Disk.Written, Problem: s.Disk.Problem},
 	}

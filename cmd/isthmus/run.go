@@ -19,17 +19,18 @@ func newRunCommand() *cobra.Command {
 		Use:   "run [-c FILE]",
 		Short: "Forward packets, serve visitors, and let people jump to VMs, until SIGTERM or Ctrl-C",
 		Long: `Runs what is configured until SIGTERM or Ctrl-C: the router, which forwards
-packets, with [proxy] listen_http, listen_https or listen_quic the web proxy, and with
-[jump] listen the SSH jump server. When the router ends it leaves no XDP program, device
-or route to it behind. So that connections outlive a restart, SIGTERM leaves
-unreachable routes to what was translated, and the nftables table isthmus of
-[router.share]. Ctrl-C (SIGINT) removes these as well. SIGHUP reads the configuration file again: a file with an error
-is reported and changes nothing.
+packets, with [proxy] listen_http, listen_https or listen_quic the web proxy, with
+[routes] engine the store of its routes with their API, and with [jump] listen the
+SSH jump server. When the router ends it leaves no XDP program, device or route to
+it behind. So that connections outlive a restart, SIGTERM leaves unreachable routes
+to what was translated, and the nftables table isthmus of [router.share]. Ctrl-C
+(SIGINT) removes these as well. SIGHUP reads the configuration file again: a file
+with an error is reported and changes nothing.
 
 The web proxy and the jump server stop listening on SIGTERM, and what is open has the
 drain_timeout of [proxy] and [jump] to end; on Ctrl-C it ends at once. A second
-process with --only proxy or --only jump can listen meanwhile, so that nobody is
-turned away. A second signal ends all.
+process with --only proxy, --only proxy,api or --only jump can listen meanwhile, so
+that nobody is turned away. A second signal ends all.
 
 Without -c, the VMs of this host reach the IPv4 Internet by 64:ff9b::/96 and this
 host's own IPv4 address, on the kernel path.`,

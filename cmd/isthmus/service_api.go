@@ -16,6 +16,7 @@ import (
 	rest "aarch64.com/isthmus/proxy/control"
 	"aarch64.com/isthmus/proxy/control/access"
 	"aarch64.com/isthmus/proxy/control/page"
+	"aarch64.com/isthmus/proxy/routes/proof"
 )
 
 // apiService is the REST API and the page, and what one host looks after for all.
@@ -24,6 +25,7 @@ type apiService struct {
 	release func() // ends the use of the node
 	server  *rest.Server
 	guard   *access.Guard
+	proofs  *proof.Checker // looks at the DNS for all, if no other host does
 	log     zerolog.Logger
 	probe   probe
 }
@@ -50,6 +52,7 @@ func openAPI(c *config.Config, common *shared, log zerolog.Logger) (service, err
 		return nil, err
 	}
 	s.guard = access.New(s.node.catalog, apiLimits(c))
+	s.proofs = s.checker(c)
 	settings, err := s.settings(c)
 	if err == nil {
 		s.server, err = rest.New(settings)
@@ -59,8 +62,27 @@ func openAPI(c *config.Config, common *shared, log zerolog.Logger) (service, err
 		return nil, err
 	}
 	s.probe = probe{who: "the API", ask: func() { s.server.Stats(); s.node.mirror.Stats() }}
+	ctx, cancel := context.WithCancel(context.Background())
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		_ = s.proofs.Run(ctx) // that of ctx
+	}()
+	release := s.release
+	s.release = func() {
+		cancel()
+		<-looked
+		release()
+	}
 	log.Info().Strs("listen", apiListens(c)).Str("store", describeStore(c)).Msg("API is there")
 	return s, nil
+}
+
+// checker makes one that looks for proofs, and whether names lead to the proxies.
+func (s *apiService) checker(c *config.Config) *proof.Checker {
+	return proof.NewChecker(proof.CheckerConfig{
+		Catalog: s.node.catalog, Store: s.node.store, DNS: s.node.dns, Node: s.node.name, POPs: cnames(c), Log: logTo(s.log),
+	})
 }
 
 func apiLimits(c *config.Config) access.Limits {
@@ -71,6 +93,7 @@ func apiLimits(c *config.Config) access.Limits {
 func (s *apiService) settings(c *config.Config) (rest.Config, error) {
 	out := rest.Config{
 		Hosts: c.API.Hosts, Catalog: s.node.catalog, Mirror: s.node.mirror, Guard: s.guard, Log: logTo(s.log),
+		Check: rest.Look(s.checker(c)),
 	}
 	if c.Domain != "" {
 		out.POPs, out.Domain = c.POPs(), c.Domain
@@ -81,9 +104,18 @@ func (s *apiService) settings(c *config.Config) (rest.Config, error) {
 	var err error
 	out.Page, err = page.New(page.Config{
 		Catalog: s.node.catalog, Mirror: s.node.mirror, Guard: s.guard,
-		CNAMEs: cnames(c), Visits: s.node.visits.get, Log: logTo(s.log),
+		Check: out.Check, CNAMEs: cnames(c), Visits: s.visits(), Log: logTo(s.log),
 	})
 	return out, err
+}
+
+// visits says how often hosts have been visited by this process, if it has the web
+// proxy; nil: it has not.
+func (s *apiService) visits() func(string) (page.Visits, bool) {
+	if !s.node.serves {
+		return nil
+	}
+	return s.node.visits.Of
 }
 
 // cnames are what CNAME records of customers may lead to.
@@ -162,7 +194,7 @@ func (s *apiService) prepare(c *config.Config) (func() error, error) {
 func (s *apiService) alive(ctx context.Context) error { return s.probe.alive(ctx) }
 
 func (s *apiService) collector() prometheus.Collector {
-	return &metrics.API{Stats: s.server.Stats}
+	return &metrics.API{Stats: s.server.Stats, Proofs: s.proofs.Stats}
 }
 
 func (s *apiService) handle(c *control.Server) { c.Mount("/api/", s.server.Local(), rest.Peer) }

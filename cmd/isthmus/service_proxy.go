@@ -123,7 +123,7 @@ func (s *proxyService) settings(c *config.Config, rule *reach.Rule) proxy.Config
 			s.times.Observe(r)
 			s.access.record(r)
 			if s.node != nil {
-				s.node.visits.record(s.table.Load(), r)
+				s.node.visited(r)
 			}
 		},
 		Log: logTo(s.log),

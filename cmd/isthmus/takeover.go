@@ -33,6 +33,9 @@ func listensTCP(c *config.Config, names []string) []netip.AddrPort {
 	if slices.Contains(names, "proxy") {
 		list = slices.Concat(c.Proxy.ListenHTTP, c.Proxy.ListenHTTPS)
 	}
+	if slices.Contains(names, "api") {
+		list = append(list, c.API.Listen...)
+	}
 	if slices.Contains(names, "jump") {
 		for _, s := range c.Jump.Listen {
 			if a, err := netip.ParseAddrPort(s); err == nil {

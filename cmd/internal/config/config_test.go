@@ -167,6 +167,8 @@ reconcile = "5m"
 hold = "1h"
 grace = "2h"
 audit = "3h"
+resolvers = ["[2001:db8::53]:53"]
+name_servers = ["10.0.53.0/24", "2001:db8::/32"]
 
 [routes.etcd]
 endpoints = ["https://etcd1.example:2379", "https://[2001:db8::e]:2379"]
@@ -266,6 +268,7 @@ socket = "/run/other.sock"
 		Routes: Routes{
 			Engine: EngineEtcd, File: "/var/lib/isthmus/a.db", Copy: "/var/lib/isthmus/a.copy", Node: "dfw0.example.com",
 			Reconcile: 5 * time.Minute, Hold: time.Hour, Grace: 2 * time.Hour, Audit: 3 * time.Hour,
+			Resolvers: addrPorts("[2001:db8::53]:53"), NameServers: prefixes("10.0.53.0/24", "2001:db8::/32"),
 			Etcd: Etcd{
 				Endpoints: []string{"https://etcd1.example:2379", "https://[2001:db8::e]:2379"}, Prefix: "/a/b/",
 				CAFile: "/etc/isthmus/ca.pem", CertFile: "/etc/isthmus/etcd.pem", KeyFile: "/etc/isthmus/etcd.key",

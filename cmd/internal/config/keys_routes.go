@@ -46,6 +46,16 @@ var routesSections = []section{
 				doc: "How long the log of changes is kept.",
 				set: func(c *Config, v value) { v.duration(&c.Routes.Audit, minHold) },
 			},
+			{
+				name: "resolvers", typ: "list of address:port", def: `[]`, example: `["[2001:db8::53]:53"]`, restart: true,
+				doc: "DNS resolvers that say which name servers a zone has; those are then asked for the TXT records that prove host names. Empty: those of /etc/resolv.conf.",
+				set: func(c *Config, v value) { v.addrPorts(&c.Routes.Resolvers) },
+			},
+			{
+				name: "name_servers", typ: "list of prefixes", def: `[]`, example: `["10.0.53.0/24"]`, restart: true,
+				doc: "Where else than at public addresses name servers may be asked, such as those of an internal zone. Who owns a zone says where its name servers are.",
+				set: func(c *Config, v value) { v.prefixes(&c.Routes.NameServers, familyAny) },
+			},
 		},
 	},
 	{

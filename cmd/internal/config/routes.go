@@ -33,7 +33,10 @@ type Routes struct {
 	Hold      time.Duration
 	Grace     time.Duration
 	Audit     time.Duration
-	Etcd      Etcd
+	Resolvers []netip.AddrPort // none: the host's
+	// NameServers are where name servers may be asked besides public addresses.
+	NameServers []netip.Prefix
+	Etcd        Etcd
 }
 
 // Etcd is the [routes.etcd] section.

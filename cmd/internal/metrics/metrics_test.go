@@ -18,6 +18,7 @@ import (
 	"aarch64.com/isthmus/proxy/control"
 	"aarch64.com/isthmus/proxy/routes"
 	"aarch64.com/isthmus/proxy/routes/mirror"
+	"aarch64.com/isthmus/proxy/routes/proof"
 	"aarch64.com/isthmus/translate"
 	"aarch64.com/isthmus/translate/router"
 	"aarch64.com/isthmus/xsk"
@@ -198,7 +199,7 @@ func TestLint(t *testing.T) {
 	r.MustRegister(collector(), &Jump{Stats: func() jump.Stats { return jump.Stats{} }}, &Daemon{}, &Proxy{
 		Stats: func() proxy.Stats { return proxy.Stats{} }, Routes: func() int { return 0 }, File: func() routes.FileStats { return routes.FileStats{Loaded: time.Now()} },
 		Times: &ProxyTimes{}, Dropped: func() uint64 { return 0 },
-	}, &Routes{Stats: func() mirror.Stats { return mirror.Stats{} }}, &API{Stats: func() control.Stats { return control.Stats{Answers: map[int]uint64{200: 1}} }})
+	}, &Routes{Stats: func() mirror.Stats { return mirror.Stats{} }}, &API{Stats: func() control.Stats { return control.Stats{Answers: map[int]uint64{200: 1}} }, Proofs: func() proof.Stats { return proof.Stats{} }})
 	problems, err := testutil.GatherAndLint(r)
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func Reference() string {
 | path | answers |
 | --- | --- |
 | ` + "`/metrics`" + ` | all metrics below, in the formats of Prometheus |
-| ` + "`/healthz`" + ` | 200 while every worker, the web proxy and the jump server answer, else 503 with the reason: restart the process |
+| ` + "`/healthz`" + ` | 200 while every worker, the web proxy, the API and the jump server answer, else 503 with the reason: restart the process |
 | ` + "`/readyz`" + ` | 200 while packets are forwarded, and visitors and clients let in, else 503: starting or stopping |
 
 Counters start at 0 with the process. Metrics with the prefix ` + "`go_`, `process_` and `promhttp_`" + ` are

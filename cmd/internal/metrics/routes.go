@@ -7,6 +7,7 @@ import (
 
 	"aarch64.com/isthmus/proxy/control"
 	"aarch64.com/isthmus/proxy/routes/mirror"
+	"aarch64.com/isthmus/proxy/routes/proof"
 )
 
 var (
@@ -38,6 +39,12 @@ var (
 		"Revision of the copy on the disk; 0: there is none.")
 	routesCopyErrors = counter("isthmus_routes_copy_errors_total", "",
 		"Times that the copy could not be written to the disk.")
+	proofLeads = gauge("isthmus_proof_leader", "",
+		"1 while this host looks at the DNS for all host names that need a proof, else 0. One of all hosts does.")
+	proofNames = gauge("isthmus_proof_names", "",
+		"Host names that it looks at.")
+	proofLooks = counter("isthmus_proof_looks_total", "result",
+		"Looks for TXT records by result: found, gone, failed where name servers did not answer.")
 	apiAnswers = counter("isthmus_api_answers_total", "status",
 		"Requests of the API and the page, by the status of the answer.")
 )
@@ -85,14 +92,23 @@ func flag(yes bool) float64 {
 }
 
 // API turns the counters of the API into metrics.
-type API struct{ Stats func() control.Stats }
+type API struct {
+	Stats  func() control.Stats
+	Proofs func() proof.Stats
+}
 
 // Describe implements prometheus.Collector.
-func (c *API) Describe(ch chan<- *prometheus.Desc) { describe(ch, "isthmus_api_") }
+func (c *API) Describe(ch chan<- *prometheus.Desc) { describe(ch, "isthmus_api_", "isthmus_proof_") }
 
 // Collect implements prometheus.Collector.
 func (c *API) Collect(ch chan<- prometheus.Metric) {
 	for status, n := range c.Stats().Answers {
 		apiAnswers.send(ch, float64(n), strconv.Itoa(status))
 	}
+	p := c.Proofs()
+	proofLeads.send(ch, flag(p.Leads))
+	proofNames.send(ch, float64(p.Names))
+	proofLooks.send(ch, float64(p.Found), "found")
+	proofLooks.send(ch, float64(p.Gone), "gone")
+	proofLooks.send(ch, float64(p.Failed), "failed")
 }

@@ -12,6 +12,7 @@ type Counter struct {
 	since time.Time
 	hosts sync.Map // string to *counts
 	n     atomic.Int64
+	most  int64 // hosts
 }
 
 type counts struct {
@@ -23,14 +24,14 @@ type counts struct {
 const maxCounted = 1 << 18
 
 // NewCounter counts from now on.
-func NewCounter() *Counter { return &Counter{since: time.Now()} }
+func NewCounter() *Counter { return &Counter{since: time.Now(), most: maxCounted} }
 
 // Add counts a visit of a route's host, "*." included. Failed: its VMs are to blame
 // that it came to nothing.
 func (c *Counter) Add(host string, failed bool, at time.Time) {
 	v, ok := c.hosts.Load(host)
 	if !ok {
-		if c.n.Load() >= maxCounted {
+		if c.n.Load() >= c.most {
 			return
 		}
 		var had bool

@@ -24,11 +24,18 @@ const (
 // Run looks at all names while no other node does so, until ctx ends. Two nodes that
 // both do, for a moment, only do the same work twice.
 func (k *Checker) Run(ctx context.Context) error {
+	said := "" // the last trouble, so that each is told once
 	for ctx.Err() == nil {
-		if err := k.candidate(ctx); err != nil && ctx.Err() == nil {
-			k.c.Log(true, fmt.Sprintf("proofs of host names are not looked at: %v", err))
-			sleep(ctx, pause)
+		err := k.candidate(ctx)
+		if err == nil || ctx.Err() != nil {
+			said = ""
+			continue
 		}
+		if err.Error() != said {
+			said = err.Error()
+			k.c.Log(true, fmt.Sprintf("proofs of host names are not looked at: %v", err))
+		}
+		sleep(ctx, pause)
 	}
 	return ctx.Err()
 }
