@@ -23,6 +23,7 @@ func withDisk(path string) func(*Config, *times) {
 
 // Without the store, a node begins with what it had.
 func TestDisk(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	path := filepath.Join(w.dir, "state", "copy")
 	n := w.start("a", withDisk(path))
@@ -147,6 +148,7 @@ func TestDiskUnusable(t *testing.T) {
 
 // A disk that can't be written to is told of once, and tried again.
 func TestDiskWriteFails(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	dir := filepath.Join(w.dir, "state")
 	must(t, os.WriteFile(dir, nil, 0o600)) // where a directory has to be

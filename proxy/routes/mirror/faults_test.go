@@ -80,6 +80,7 @@ func (w *world) someChange() store.Revision {
 // Whatever is committed while whatever is broken, every node has in the end what
 // a new one would read.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	w := &world{t: t, dir: t.TempDir()}
 	w.store = openBolt(t, filepath.Join(w.dir, "store"), bolt.Options{History: 20})
 	w.project("shop", "2001:db8:64:1::/64")
@@ -154,6 +155,7 @@ func TestFaults(t *testing.T) {
 
 // What a watch leaves out is noticed by comparing, put right, and told.
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	for _, alone := range []bool{true, false} {
 		t.Run(fmt.Sprintf("alone %v", alone), func(t *testing.T) {
 			w := newWorld(t)
@@ -185,6 +187,7 @@ func TestDrift(t *testing.T) {
 
 // A watch that only says that nothing happens is found out.
 func TestStuckWatch(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	often := func(c *Config, m *times) { c.Reconcile, m.catchUp = 50*time.Millisecond, 300*time.Millisecond }
 	n, other := w.start("a", often), w.start("b", often)
@@ -199,6 +202,7 @@ func TestStuckWatch(t *testing.T) {
 
 // However many nodes there are, few of them count.
 func TestOneCountsForAll(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const every = 400 * time.Millisecond
 	var nodes []*node
