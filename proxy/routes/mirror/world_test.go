@@ -281,7 +281,12 @@ type node struct {
 // start starts a mirror; change changes it before it runs.
 func (w *world) start(name string, change func(c *Config, m *times)) *node {
 	w.t.Helper()
-	n := &node{t: w.t, wire: newWire(w.store), table: &routes.Table{}, log: &lines{}}
+	return startNode(w.t, w.store, name, change)
+}
+
+func startNode(t testing.TB, s store.Store, name string, change func(c *Config, m *times)) *node {
+	t.Helper()
+	n := &node{t: t, wire: newWire(s), table: &routes.Table{}, log: &lines{}}
 	c := Config{
 		Open: func(context.Context) (store.Store, error) { return n.wire, n.wire.ok() }, Table: n.table, Reach: reach,
 		Node: catalog.Node{Name: name}, Log: n.log.log,
@@ -304,7 +309,7 @@ func (w *world) start(name string, change func(c *Config, m *times)) *node {
 			n.t.Error("the mirror does not end")
 		}
 	}
-	w.t.Cleanup(n.end)
+	t.Cleanup(n.end)
 	return n
 }
 
