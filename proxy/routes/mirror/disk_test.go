@@ -29,7 +29,7 @@ func TestDisk(t *testing.T) {
 	n := w.start("a", withDisk(path))
 	now := w.proxy("shop", "a.example")
 	n.at(now)
-	n.wait("the disk copy", func() bool { return n.Stats().Disk.Revision == now })
+	n.wait("the disk copy", func() bool { return n.Stats().Disk.Revision >= now })
 	last := w.proxy("shop", "b.example")
 	n.at(last)
 	n.end() // writes
@@ -61,7 +61,7 @@ func TestDisk(t *testing.T) {
 	default:
 		t.Error("not ready with a disk copy")
 	}
-	if !b.has("a.example") || !b.has("b.example") || b.has("c.example") || b.Stats().Loaded != FromDisk || b.View().Revision != last {
+	if !b.has("a.example") || !b.has("b.example") || b.has("c.example") || b.Stats().Loaded != FromDisk || b.View().Revision < last {
 		t.Errorf("%+v", b.Stats())
 	}
 	b.wait("one warning", func() bool { return b.log.count("true", "another process has it") == 1 })
