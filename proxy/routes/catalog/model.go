@@ -152,8 +152,9 @@ type Node struct {
 	POP     string         `json:"pop,omitempty"`
 	Version string         `json:"version"`
 	Started time.Time      `json:"started"`
-	Applied store.Revision `json:"applied"` // routes up to this revision are served
+	Applied store.Revision `json:"applied"` // routes up to this revision are served; 0: of none of this store
 	At      time.Time      `json:"at"`      // since when
 	Routes  int            `json:"routes"`
-	Skipped int            `json:"skipped"` // proxies that are not served, such as those outside prefixes
+	Skipped int            `json:"skipped"`           // proxies that are not served, such as those outside prefixes
+	Problem string         `json:"problem,omitempty"` // why this store is not believed
 }

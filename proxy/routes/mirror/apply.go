@@ -22,6 +22,7 @@ type edit struct {
 	names    *cow.ListEdit[project]
 
 	records map[string]*record               // by host; nil: gone
+	order   []string                         // of hosts: a list's is that of the sorted lists here, which saves a third
 	owners  map[string]store.Entry           // by name; without a key: gone
 	lists   map[string]*cow.ListEdit[record] // of projects in touch
 	touched map[string]*project
@@ -49,6 +50,7 @@ func (e *edit) take(c store.Change) {
 		was, pending := e.records[host]
 		if !pending {
 			was = e.proxies.Get(host)
+			e.order = append(e.order, host)
 		}
 		if was != nil {
 			e.view.sum -= catalog.Fingerprint(was.entry)
@@ -88,24 +90,25 @@ const (
 
 var lastKeys = [...]string{lastTally: catalog.TallyKey, lastAccepted: catalog.AcceptedKey}
 
-// rejudge has all proxies looked at again, by another rule.
+// rejudge has all proxies looked at again, by another rule. Nothing else is collected.
 func (e *edit) rejudge() {
-	for host, r := range e.view.proxies.All() {
-		if _, pending := e.records[host]; !pending {
-			e.again(r)
-		}
+	for r := range e.view.hosts.All() {
+		e.again(r)
 	}
 }
 
-func (e *edit) again(r *record) { e.records[r.host] = &record{entry: r.entry, host: r.host} }
+func (e *edit) again(r *record) {
+	e.records[r.host] = &record{entry: r.entry, host: r.host}
+	e.order = append(e.order, r.host)
+}
 
 // finish gives the next view; routes has what became of those.
 func (e *edit) finish(through store.Revision) *View {
 	for name, entry := range e.owners {
 		e.setProject(name, entry)
 	}
-	for host, r := range e.records {
-		e.setProxy(host, r)
+	for _, host := range e.order {
+		e.setProxy(host, e.records[host])
 	}
 	for name, p := range e.touched {
 		p.proxies = e.lists[name].List()

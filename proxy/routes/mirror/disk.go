@@ -118,7 +118,7 @@ func (d *disk) tidy() {
 	}
 }
 
-// run writes the copy after changes, now and then, and when ctx ends.
+// run writes the copy after changes, now and then, until ctx ends.
 func (d *disk) run(ctx context.Context, every time.Duration, view func() *View) {
 	if d.path == "" {
 		return
@@ -127,16 +127,22 @@ func (d *disk) run(ctx context.Context, every time.Duration, view func() *View) 
 		select {
 		case <-d.wake:
 		case <-ctx.Done():
-			select {
-			case <-d.wake:
-				d.write(view())
-			default:
-			}
 			return
 		}
 		// At most at a rate, but what came within this time is in the next one.
 		d.write(view())
 		sleep(ctx, max(every, time.Duration(d.stats().Size)*time.Second/diskRate))
+	}
+}
+
+// flush writes what run has left to be written.
+func (d *disk) flush(v *View) {
+	select {
+	case <-d.wake:
+		if d.path != "" {
+			d.write(v)
+		}
+	default:
 	}
 }
 

@@ -23,12 +23,13 @@ func withDisk(path string) func(*Config, *times) {
 
 // Without the store, a node begins with what it had.
 func TestDisk(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	path := filepath.Join(w.dir, "state", "copy")
 	n := w.start("a", withDisk(path))
 	now := w.proxy("shop", "a.example")
 	n.at(now)
-	n.wait("the disk copy", func() bool { return n.Stats().Disk.Revision == now })
+	n.wait("the disk copy", func() bool { return n.Stats().Disk.Revision >= now })
 	last := w.proxy("shop", "b.example")
 	n.at(last)
 	n.end() // writes
@@ -60,7 +61,7 @@ func TestDisk(t *testing.T) {
 	default:
 		t.Error("not ready with a disk copy")
 	}
-	if !b.has("a.example") || !b.has("b.example") || b.has("c.example") || b.Stats().Loaded != FromDisk || b.View().Revision != last {
+	if !b.has("a.example") || !b.has("b.example") || b.has("c.example") || b.Stats().Loaded != FromDisk || b.View().Revision < last {
 		t.Errorf("%+v", b.Stats())
 	}
 	b.wait("one warning", func() bool { return b.log.count("true", "another process has it") == 1 })
@@ -147,6 +148,7 @@ func TestDiskUnusable(t *testing.T) {
 
 // A disk that can't be written to is told of once, and tried again.
 func TestDiskWriteFails(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	dir := filepath.Join(w.dir, "state")
 	must(t, os.WriteFile(dir, nil, 0o600)) // where a directory has to be

@@ -71,6 +71,9 @@ func (m *Mirror) doubtful(why string) {
 	before := m.stats.Doubt
 	m.stats.Doubt = why
 	m.mu.Unlock()
+	if why != before {
+		wake(m.announce)
+	}
 	switch {
 	case why != "" && before == "":
 		m.up()

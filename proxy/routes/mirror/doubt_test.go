@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"aarch64.com/isthmus/proxy/routes/catalog"
 	"aarch64.com/isthmus/proxy/routes/store"
@@ -25,6 +26,7 @@ func (w *world) replaced(n *node, path string) {
 }
 
 func TestDoubt(t *testing.T) {
+	t.Parallel()
 	type setup func(w *world, path string)
 	empty := func(*world, string) {}
 	// commits makes a store's revision as high as one likes.
@@ -96,9 +98,36 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
+// The right store ends doubts about a wrong one by being there again.
+func TestRightStoreAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.start("a", nil)
+	n.at(w.proxy("shop", "a.example"))
+	w.replaced(n, filepath.Join(w.dir, "other"))
+	n.wait("doubt", func() bool { return n.Stats().Doubt != "" })
+	nodes := catalog.New(w.store, catalog.Options{})
+	n.wait("the node says so there", func() bool {
+		list, err := nodes.Nodes(t.Context())
+		return err == nil && len(list) == 1 && list[0].Problem == n.Stats().Doubt && list[0].Applied == 0
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := n.WaitFor(ctx, 1); err == nil {
+		t.Error("a revision of a store that is not believed is said to be in force")
+	}
+	w.replaced(n, filepath.Join(w.dir, "store"))
+	n.wait("believed", func() bool { return n.Stats().Doubt == "" })
+	n.at(w.proxy("shop", "b.example"))
+	if !n.has("a.example") || !n.has("b.example") {
+		t.Error("not what it was")
+	}
+}
+
 // A store that is as it was some time ago has lost what came since. That is put
 // back by hand, or an operator says that it is gone.
 func TestRestored(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.start("a", nil)
 	n.at(w.proxy("shop", "a.example"))
@@ -120,6 +149,7 @@ func TestRestored(t *testing.T) {
 
 // What is deleted is deleted, even if it is all there was and the node was away.
 func TestDeletionsAreBelieved(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.start("a", nil)
 	var keys []string

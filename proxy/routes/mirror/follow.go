@@ -72,6 +72,9 @@ func (m *Mirror) follow(ctx context.Context, s store.Store) {
 func (m *Mirror) session(ctx context.Context, s store.Store, heard func()) error {
 	m.mu.Lock()
 	why, v := m.need, m.View()
+	if m.stats.Doubt != "" {
+		why = needOther
+	}
 	m.mu.Unlock()
 	if why == needNothing {
 		same, err := sameStore(ctx, s, v)

@@ -114,6 +114,7 @@ func (m *Mirror) Run(ctx context.Context) {
 		m.follow(ctx, s)
 	}
 	wait.Wait()
+	m.disk.flush(m.View())
 }
 
 // View is what has been applied. It never changes.
@@ -124,13 +125,13 @@ func (m *Mirror) Ready() <-chan struct{} { return m.ready }
 
 // WaitFor returns when the changes of a revision are in force, or with the error of
 // ctx. Those of keys that are not below [catalog.Serving] are noticed some seconds
-// later.
+// later. While there is doubt about the store, nothing of it is in force.
 func (m *Mirror) WaitFor(ctx context.Context, r store.Revision) error {
 	for {
 		m.mu.Lock()
-		changed, v := m.changed, m.View()
+		changed, v, believed := m.changed, m.View(), m.stats.Doubt == ""
 		m.mu.Unlock()
-		if v.Revision >= r {
+		if believed && v.Revision >= r {
 			return nil
 		}
 		select {

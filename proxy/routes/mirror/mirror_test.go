@@ -82,6 +82,7 @@ func sumOf(list []uint64) (n uint64) {
 }
 
 func TestReasons(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.start("a", nil)
 	change := func(f func(p *catalog.Proxy)) store.Put {
@@ -188,6 +189,7 @@ func TestBelowTheFile(t *testing.T) {
 }
 
 func TestStoreAway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.start("a", nil)
 	n.at(w.proxy("shop", "a.example"))
@@ -208,6 +210,7 @@ func TestStoreAway(t *testing.T) {
 
 // A watch that says nothing at all is ended, and what was missed is caught up with.
 func TestSilentWatch(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.start("a", func(_ *Config, m *times) { m.silence = 3 * time.Second }) // bolt speaks every 2 s
 	n.at(w.proxy("shop", "a.example"))
@@ -222,6 +225,7 @@ func TestSilentWatch(t *testing.T) {
 }
 
 func TestWaitFor(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	n := w.start("a", nil)
 	now := w.proxy("shop", "a.example")

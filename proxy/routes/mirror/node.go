@@ -72,8 +72,13 @@ func (m *Mirror) tell(ctx context.Context, s store.Store, own *store.Announcemen
 		}
 		*own = a
 	}
-	v := m.View()
+	m.mu.Lock()
+	v, from, doubt := m.View(), m.stats.Loaded, m.stats.Doubt
+	m.mu.Unlock()
 	counts := v.Counts()
-	n.Applied, n.At, n.Routes, n.Skipped = v.Revision, time.Now().UTC(), counts.Proxies[Served], counts.Skipped()
+	n.At, n.Routes, n.Skipped, n.Problem = time.Now().UTC(), counts.Proxies[Served], counts.Skipped(), doubt
+	if from == FromStore && doubt == "" {
+		n.Applied = v.Revision // and not one of another store
+	}
 	return (*own).Set(ctx, n.Encode())
 }

@@ -97,10 +97,8 @@ func (m *Mirror) count(ctx context.Context, s store.Store) (differs bool, err er
 		if err := add(ctx, s, &t); err != nil {
 			return false, err
 		}
-		if err := m.caughtUp(ctx, t.Revision); err != nil {
-			return false, err
-		}
-		return m.compare(t.Revision, t.Sum), nil
+		m.settle(ctx, &t)
+		return m.compare(t.Revision, t.Sum), ctx.Err()
 	}
 	known := m.View().last[lastTally]
 	if known.Value == nil {
@@ -155,6 +153,27 @@ func (m *Mirror) caughtUp(ctx context.Context, r store.Revision) error {
 	return ctx.Err()
 }
 
+// settle gives the watch time to tell what was counted. That is not to wait for its
+// revision, which old members of etcd never report if it is of keys elsewhere.
+func (m *Mirror) settle(ctx context.Context, t *catalog.Tally) {
+	ctx, cancel := context.WithTimeout(ctx, m.times.catchUp)
+	defer cancel()
+	for {
+		m.mu.Lock()
+		changed := m.changed
+		own, ok := m.points.at(t.Revision)
+		m.mu.Unlock()
+		if !ok || own == t.Sum || m.View().Revision >= t.Revision {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // compare tells whether the copy was another at a revision than the store.
 func (m *Mirror) compare(r store.Revision, sum uint64) (differs bool) {
 	if !m.synced() {
@@ -163,7 +182,7 @@ func (m *Mirror) compare(r store.Revision, sum uint64) (differs bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	own, ok := m.points.at(r)
-	if !ok || r > m.View().Revision {
+	if !ok {
 		return false // before this node's last list
 	}
 	m.stats.Tallies++

@@ -32,6 +32,7 @@ type wire struct {
 	next    int
 	lists   map[string]int
 	commits int
+	said    int // announcements
 }
 
 var errCut = fmt.Errorf("%w: the wire is cut", store.ErrUnavailable)
@@ -67,11 +68,38 @@ func (w *wire) engine() store.Store {
 	return w.Store
 }
 
-func (w *wire) Announce(ctx context.Context, key string) (store.Announcement, error) {
-	if err := w.ok(); err != nil {
-		return nil, err
+func (w *wire) Announce(_ context.Context, key string) (store.Announcement, error) {
+	return &said{wire: w, key: key}, w.ok()
+}
+
+// said is announced to whatever engine there is.
+type said struct {
+	wire *wire
+	key  string
+	to   store.Store
+	store.Announcement
+}
+
+func (s *said) Set(ctx context.Context, value []byte) error {
+	if err := s.wire.ok(); err != nil {
+		return err
 	}
-	return w.engine().Announce(ctx, key)
+	if to := s.wire.engine(); s.to != to {
+		a, err := to.Announce(ctx, s.key)
+		if err != nil {
+			return err
+		}
+		s.to, s.Announcement = to, a
+	}
+	s.wire.set(func(w *wire) { w.said++ })
+	return s.Announcement.Set(ctx, value)
+}
+
+func (s *said) Close() error {
+	if s.Announcement == nil {
+		return nil
+	}
+	return s.Announcement.Close()
 }
 
 func (w *wire) Get(ctx context.Context, keys ...string) (map[string]store.Entry, store.Revision, error) {
@@ -253,7 +281,12 @@ type node struct {
 // start starts a mirror; change changes it before it runs.
 func (w *world) start(name string, change func(c *Config, m *times)) *node {
 	w.t.Helper()
-	n := &node{t: w.t, wire: newWire(w.store), table: &routes.Table{}, log: &lines{}}
+	return startNode(w.t, w.store, name, change)
+}
+
+func startNode(t testing.TB, s store.Store, name string, change func(c *Config, m *times)) *node {
+	t.Helper()
+	n := &node{t: t, wire: newWire(s), table: &routes.Table{}, log: &lines{}}
 	c := Config{
 		Open: func(context.Context) (store.Store, error) { return n.wire, n.wire.ok() }, Table: n.table, Reach: reach,
 		Node: catalog.Node{Name: name}, Log: n.log.log,
@@ -276,7 +309,7 @@ func (w *world) start(name string, change func(c *Config, m *times)) *node {
 			n.t.Error("the mirror does not end")
 		}
 	}
-	w.t.Cleanup(n.end)
+	t.Cleanup(n.end)
 	return n
 }
 

@@ -78,11 +78,7 @@ func (s shard[T]) copy(n int32, without string) shard[T] {
 	if n == 0 {
 		return nil
 	}
-	size := least
-	for int(n)*4 > size*3 {
-		size *= 2
-	}
-	now := make(shard[T], size)
+	now := make(shard[T], n+n/2+4)
 	for i := range s {
 		if s[i].sum != 0 && s[i].key != without {
 			now.put(s[i])
