@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -160,9 +161,21 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// TestWhatIsMissing: no QEMU, no keyring, no mirror: a sentence with the remedy.
+// TestWhatIsMissing: no network, no apt, no QEMU: a sentence with the remedy.
 func TestWhatIsMissing(t *testing.T) {
+	t.Setenv("http_proxy", "http://127.0.0.1:1")
+	d := newDebian(t.TempDir(), "bookworm", "arm64")
+	want := "check the network"
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		want = "run this on Debian"
+	}
+	if _, err := d.depends(t.Context(), "linux-image-arm64"); err == nil || !strings.Contains(err.Error(), want) {
+		t.Error(err)
+	}
 	t.Setenv("PATH", t.TempDir())
+	if _, err := d.depends(t.Context(), "linux-image-arm64"); err == nil || !strings.Contains(err.Error(), "run this on Debian") {
+		t.Error(err)
+	}
 	if err := needed(&Machine{Arch: "arm64"}); err == nil || !strings.Contains(err.Error(), "install the package qemu-system-arm (make deps-arm64)") {
 		t.Error(err)
 	}
