@@ -59,13 +59,13 @@ func (d *debian) unpack(ctx context.Context, deep bool, packages ...string) (str
 // fetch downloads packages, checked by apt, and names their files.
 func (d *debian) fetch(ctx context.Context, deep bool, packages []string) ([]string, error) {
 	if _, err := os.Stat(keyring); err != nil {
-		return nil, fmt.Errorf("%w; packages can't be checked without it: install debian-archive-keyring", err)
+		return nil, fmt.Errorf("%w; packages can't be checked without it: install the package debian-archive-keyring (make deps-arm64)", err)
 	}
 	env, err := d.configure()
 	if err != nil {
 		return nil, err
 	}
-	if err := command(ctx, "", env, "apt-get", "update", "-q"); err != nil {
+	if err := d.update(ctx, env); err != nil {
 		return nil, err
 	}
 	archives := filepath.Join(d.dir, "cache", "archives")
@@ -93,6 +93,17 @@ func (d *debian) fetch(ctx context.Context, deep bool, packages []string) ([]str
 	return files, err
 }
 
+// update brings the lists of packages.
+func (d *debian) update(ctx context.Context, env []string) error {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return fmt.Errorf("%w; kernels and programs come from Debian's packages: run this on Debian or Ubuntu", err)
+	}
+	if err := command(ctx, "", env, "apt-get", "update", "-q"); err != nil {
+		return fmt.Errorf("%s can't be reached; check the network, or name a proxy in http_proxy: %w", mirror, err)
+	}
+	return nil
+}
+
 // configure writes what apt reads, and gives the environment that points to it.
 func (d *debian) configure() ([]string, error) {
 	for _, dir := range []string{"state/lists/partial", "cache/archives/partial"} {
@@ -111,6 +122,7 @@ func (d *debian) configure() ([]string, error) {
 		`APT::Architecture "` + d.arch + `";`,
 		`APT::Architectures "` + d.arch + `";`,
 		`APT::Sandbox::User "";`,
+		`APT::Update::Error-Mode "any";`, // else what can't be had is a warning
 		`Acquire::Languages "none";`,
 		`Debug::NoLocking "1";`,
 		`quiet::NoUpdate "1";`,
@@ -142,7 +154,7 @@ func (d *debian) depends(ctx context.Context, name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := command(ctx, "", env, "apt-get", "update", "-q"); err != nil {
+	if err := d.update(ctx, env); err != nil {
 		return nil, err
 	}
 	c := exec.CommandContext(ctx, "apt-cache", "depends", name)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -115,6 +116,31 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// TestFollow: the reason of a skip is its own test's, though a subtest's end is told
+// after its parent's.
+func TestFollow(t *testing.T) {
+	output := `=== RUN   TestA
+=== RUN   TestA/one
+    a_test.go:1: no such thing
+=== RUN   TestA/two
+    a_test.go:2: goes well
+--- PASS: TestA (0.10s)
+    --- SKIP: TestA/one (0.01s)
+    --- PASS: TestA/two (0.01s)
+=== RUN   TestB
+    b_test.go:1: want 1, have 2
+--- FAIL: TestB (0.10s)
+FAIL
+`
+	var got []Event
+	tail, passed := Job{Name: "a", Tests: true}.follow(strings.NewReader(output), func(e Event) { got = append(got, e) })
+	if passed != 2 || !strings.HasSuffix(string(tail), "FAIL\n") || len(got) != 2 ||
+		got[0] != (Event{Kind: "skip", Job: "a", Test: "TestA/one", Text: "no such thing"}) ||
+		got[1].Kind != "fail" || got[1].Test != "TestB" || !strings.Contains(got[1].Text, "want 1, have 2") {
+		t.Errorf("%d %+v\n%s", passed, got, tail)
+	}
+}
+
 // TestTable: whatever went wrong is shown and makes an error.
 func TestTable(t *testing.T) {
 	m := &Machine{Name: "vm", Arch: "arm64", Skips: []string{"needs Linux 6.2"}}
@@ -160,9 +186,21 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// TestWhatIsMissing: no QEMU, no keyring, no mirror: a sentence with the remedy.
+// TestWhatIsMissing: no network, no apt, no QEMU: a sentence with the remedy.
 func TestWhatIsMissing(t *testing.T) {
+	t.Setenv("http_proxy", "http://127.0.0.1:1")
+	d := newDebian(t.TempDir(), "bookworm", "arm64")
+	want := "check the network"
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		want = "run this on Debian"
+	}
+	if _, err := d.depends(t.Context(), "linux-image-arm64"); err == nil || !strings.Contains(err.Error(), want) {
+		t.Error(err)
+	}
 	t.Setenv("PATH", t.TempDir())
+	if _, err := d.depends(t.Context(), "linux-image-arm64"); err == nil || !strings.Contains(err.Error(), "run this on Debian") {
+		t.Error(err)
+	}
 	if err := needed(&Machine{Arch: "arm64"}); err == nil || !strings.Contains(err.Error(), "install the package qemu-system-arm (make deps-arm64)") {
 		t.Error(err)
 	}

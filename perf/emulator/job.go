@@ -64,17 +64,19 @@ func (j Job) Run(ctx context.Context, tell func(Event)) {
 	tell(e)
 }
 
-// Lines of go test -v that end a test, and those that a test logs.
+// Lines of go test -v that end a test, those that a test logs, and those that say
+// which test speaks: a subtest's end is told after that of its parent.
 var (
 	verdict = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+) \(`)
 	logged  = regexp.MustCompile(`^ +\S+\.go:\d+: (.*)`)
+	turn    = regexp.MustCompile(`^=== (?:RUN|NAME|CONT) +(\S+)`)
 )
 
 // follow tells of tests that failed or were skipped, and gives the end of the
 // output and how many passed.
 func (j Job) follow(r io.Reader, tell func(Event)) (tail []byte, passed int) {
-	var since []byte // what came after the last verdict
-	last := ""
+	var since []byte                         // what came after the last verdict
+	current, last := "", map[string]string{} // what each test has logged last
 	in := bufio.NewReader(r)
 	for {
 		line, err := in.ReadBytes('\n')
@@ -82,14 +84,17 @@ func (j Job) follow(r io.Reader, tell func(Event)) (tail []byte, passed int) {
 		since = clip(append(since, line...))
 		text := string(bytes.TrimRight(line, "\n"))
 		if m := logged.FindStringSubmatch(text); m != nil {
-			last = m[1]
+			last[current] = m[1]
+		}
+		if m := turn.FindStringSubmatch(text); m != nil {
+			current = m[1]
 		}
 		if m := verdict.FindStringSubmatch(text); m != nil && j.Tests {
 			switch m[1] {
 			case "PASS":
 				passed++
 			case "SKIP":
-				tell(Event{Kind: "skip", Job: j.Name, Test: m[2], Text: last})
+				tell(Event{Kind: "skip", Job: j.Name, Test: m[2], Text: last[m[2]]})
 			case "FAIL":
 				tell(Event{Kind: "fail", Job: j.Name, Test: m[2], Text: string(since)})
 			}

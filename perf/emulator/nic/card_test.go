@@ -56,10 +56,7 @@ func openCard(t *testing.T, name string, queues int, zc xsk.ZeroCopy, attach xsk
 		c.open(q, zc)
 	}
 	// Some drivers take the link down to attach a program.
-	eventually(t, name+" to have a link", func() bool {
-		i, err := net.InterfaceByIndex(c.index)
-		return err == nil && i.Flags&net.FlagRunning != 0
-	})
+	linked(t, name)
 	return c
 }
 
@@ -198,4 +195,14 @@ func driver(t testing.TB, name string) string {
 	link, err := os.Readlink("/sys/class/net/" + name + "/device/driver")
 	must(t, err)
 	return filepath.Base(link)
+}
+
+// linked waits for a card's carrier; IFF_RUNNING and the state in netlink follow it
+// some time later, down as well as up.
+func linked(t testing.TB, name string) {
+	t.Helper()
+	eventually(t, name+" to have a link", func() bool {
+		carrier, err := os.ReadFile("/sys/class/net/" + name + "/carrier")
+		return err == nil && string(carrier) == "1\n"
+	})
 }

@@ -117,7 +117,7 @@ func TestLinkFlap(t *testing.T) {
 					default:
 					}
 				}
-				eventually(t, "the link to be up", func() bool { return b.sockets[0].State() == nil })
+				linked(t, "eth1")
 				a.audit()
 				b.audit()
 				// What waited while the link was down may come late.
@@ -192,7 +192,7 @@ func TestChannelsWhileRunning(t *testing.T) {
 	b.sockets = b.sockets[:2]
 	for _, n := range []int{2, queues} {
 		changed(t, "eth1", n)
-		eventually(t, "the link to be back", func() bool { return b.sockets[0].State() == nil })
+		linked(t, "eth1")
 		for q := 2; q < n; q++ {
 			b.open(q, xsk.ZeroCopyOff)
 		}

@@ -157,7 +157,7 @@ func pumpLossy(t *testing.T, n int, lossy time.Duration, streams ...*stream) {
 			_ = s.to.service()
 			s.send(limits[i])
 			s.receive()
-			if time.Since(s.last) > wait && lossy == 0 {
+			if time.Since(s.last) > wait && lossy == 0 && uint64(s.next-s.arrived) > s.from.full()+s.to.full() {
 				s.stuck(t)
 			}
 			if time.Since(s.last) > wait {
