@@ -56,11 +56,11 @@ func worldIn(t *testing.T, s store.Store) (*Catalog, *clock) {
 	return c, k
 }
 
-// line is a proxy of shop or blog.
+// line is a proxy of shop, or blog, or another one with 2001:db8:64:3::/64.
 func line(project, host string) Proxy {
-	b := "2001:db8:64:1::2"
-	if project == "blog" {
-		b = "2001:db8:64:2::2"
+	b := map[string]string{"shop": "2001:db8:64:1::2", "blog": "2001:db8:64:2::2"}[project]
+	if b == "" {
+		b = "2001:db8:64:3::2"
 	}
 	return Proxy{Project: project, Host: host, Backends: []netip.Addr{vm(b)}, HTTP: 80, HTTPS: 443}
 }
