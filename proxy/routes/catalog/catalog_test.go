@@ -56,11 +56,11 @@ func worldIn(t *testing.T, s store.Store) (*Catalog, *clock) {
 	return c, k
 }
 
-// line is a proxy of shop or blog.
+// line is a proxy of shop, or blog, or another one with 2001:db8:64:3::/64.
 func line(project, host string) Proxy {
-	b := "2001:db8:64:1::2"
-	if project == "blog" {
-		b = "2001:db8:64:2::2"
+	b := map[string]string{"shop": "2001:db8:64:1::2", "blog": "2001:db8:64:2::2"}[project]
+	if b == "" {
+		b = "2001:db8:64:3::2"
 	}
 	return Proxy{Project: project, Host: host, Backends: []netip.Addr{vm(b)}, HTTP: 80, HTTPS: 443}
 }
@@ -110,11 +110,20 @@ func TestMatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	old := p.Revision
+	first := line("shop", host)
+	first.HTTP = 8079
+	if p, _, err = c.PutProxy(ctx, admin, first, Match{}); err != nil {
+		t.Fatal(err)
+	}
 	proven := prove(t, c, host)
 	if proven.Revision == p.Revision || proven.Edited != p.Revision {
 		t.Fatalf("got %+v", proven)
 	}
 	edit := line("shop", host)
+	if _, _, err := c.PutProxy(ctx, admin, edit, Match{Revision: old}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("with the revision before an edit: %v", err)
+	}
 	edit.HTTP = 8080
 	q, _, err := c.PutProxy(ctx, admin, edit, Match{Revision: p.Revision})
 	if err != nil || q.Edited != 0 || q.Proof != Proven {
@@ -197,6 +206,15 @@ func TestDeleteProject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var left []store.Put
+	for _, prefix := range []string{TokenPrefix, TrustPrefix} {
+		if _, err := c.store.List(ctx, prefix, func(e store.Entry) error {
+			left = append(left, store.Put{Key: e.Key, Value: e.Value})
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := c.DeleteProject(ctx, admin, "shop", Match{}); err != nil {
 		t.Fatal(err)
 	}
@@ -216,6 +234,16 @@ func TestDeleteProject(t *testing.T) {
 		t.Errorf("a new one of that name: %+v, %v", p, err)
 	}
 	checkInvariants(t, c)
+	// Even if nobody had come to sweep, nothing of the old one is worth anything.
+	if _, err := c.store.Commit(ctx, store.Txn{Put: left}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Authenticate(ctx, secret); !errors.Is(err, ErrToken) {
+		t.Errorf("token, not swept: %v", err)
+	}
+	if p, _, err := c.PutProxy(ctx, admin, line("shop", "www.shop.example"), Match{}); err != nil || p.Proof != Pending {
+		t.Errorf("trust, not swept: %+v, %v", p, err)
+	}
 }
 
 // Whose prefixes move has proxies that lead elsewhere.

@@ -214,7 +214,7 @@ func testConcurrent(t *testing.T, c, other *Catalog, share float64) {
 	}
 	hosts := []string{"shop.example", "*.shop.example", "a.shop.example", "b.shop.example", "c.b.shop.example", "*.b.shop.example", "x.example", "y.example", "z.example", "www.z.example", "v.z.example", "w.z.example"}
 	domains := []string{"shop.example", "b.shop.example", "z.example"}
-	projects := []string{"shop", "blog"}
+	projects := []string{"shop", "blog", "brief"} // the last one comes and goes
 	var workers sync.WaitGroup
 	var mu sync.Mutex
 	seen := map[string]int{}
@@ -226,7 +226,7 @@ func testConcurrent(t *testing.T, c, other *Catalog, share float64) {
 				c, project, host := cats[r.IntN(2)], pick(projects), pick(hosts)
 				a := Actor{By: fmt.Sprint("worker ", w)}
 				var err error
-				what := []string{"put", "put", "put", "put", "delete", "prove", "trust", "distrust", "project"}[r.IntN(9)]
+				what := []string{"put", "put", "put", "put", "delete", "prove", "trust", "distrust", "project", "drop"}[r.IntN(10)]
 				switch what {
 				case "put":
 					p := line(project, host)
@@ -244,9 +244,11 @@ func testConcurrent(t *testing.T, c, other *Catalog, share float64) {
 				case "distrust":
 					err = c.DeleteTrust(ctx, a, pick(domains), Match{})
 				case "project":
-					_, err = c.PutProject(ctx, a, Project{Name: fmt.Sprint("p", w), Title: fmt.Sprint(r.IntN(3))}, Match{})
+					_, err = c.PutProject(ctx, a, Project{Name: "brief", Title: fmt.Sprint(r.IntN(3)), Prefixes: []netip.Prefix{prefix("2001:db8:64:3::/64")}, Proxies: 1}, Match{})
+				case "drop":
+					_, err = c.DeleteProject(ctx, a, "brief", Match{})
 				}
-				if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrTaken) && !errors.Is(err, ErrLimit) {
+				if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrTaken) && !errors.Is(err, ErrLimit) && !errors.Is(err, ErrInUse) {
 					t.Errorf("%s: %v", what, err)
 				}
 				mu.Lock()

@@ -21,7 +21,7 @@ type Finding struct {
 const refresh = 3 * day
 
 // RecordProof notes what a look for the TXT record of p has shown. It does nothing
-// if the name has been released meanwhile, or is trusted. What is Proven and Gone is
+// if the name is another project's by now, or trusted. What is Proven and Gone is
 // served for the time of grace. Gives what is stored now, with the times of this look
 // even if they are not worth a write; ErrNotFound.
 func (c *Catalog) RecordProof(ctx context.Context, p Proxy, f Finding) (saved Proxy, err error) {
@@ -34,7 +34,7 @@ func (c *Catalog) RecordProof(ctx context.Context, p Proxy, f Finding) (saved Pr
 		if err != nil {
 			return store.Txn{}, err
 		}
-		if old == nil || old.Challenge != p.Challenge || old.Since != p.Since {
+		if old == nil || old.Challenge != p.Challenge {
 			return store.Txn{}, notFound(proxyKey(p.Host))
 		}
 		saved = *old

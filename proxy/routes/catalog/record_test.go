@@ -109,6 +109,28 @@ func TestRecordLate(t *testing.T) {
 	if _, err := c.RecordProof(ctx, p, seen); !errors.Is(err, ErrNotFound) {
 		t.Errorf("another's: %v", err)
 	}
+	// Another's, and the key was there all the time.
+	mine, err := c.Proxy(ctx, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.o.Look = published{TXT(host): {p.Challenge}}.look
+	back, _, err := c.PutProxy(ctx, admin, line("shop", host), Match{})
+	if err != nil || back.Since != mine.Since {
+		t.Fatalf("%+v, %v", back, err)
+	}
+	if _, err := c.RecordProof(ctx, mine, Finding{At: k.now, Gone: true}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("taken over: %v", err)
+	}
+	if _, err := c.DeleteProxy(ctx, admin, "shop", host, Match{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.DeleteHold(ctx, admin, host); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.PutProxy(ctx, admin, line("blog", host), Match{}); err != nil {
+		t.Fatal(err)
+	}
 	if q, err := c.Proxy(ctx, host); err != nil || q.Proof != Pending {
 		t.Errorf("got %+v, %v", q, err)
 	}

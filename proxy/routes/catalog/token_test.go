@@ -150,8 +150,15 @@ func TestSession(t *testing.T) {
 			t.Errorf("revoke %.20q: %v", id, err)
 		}
 	}
+	entry, _, err := c.store.Get(ctx, tokenKey(got.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := c.RevokeToken(ctx, admin, "shop", parent.ID); err != nil {
 		t.Fatal(err)
+	}
+	if tokens, err := c.Tokens(ctx, ""); err != nil || len(tokens) != 0 {
+		t.Errorf("left: %+v, %v", tokens, err)
 	}
 	for _, s := range []string{secret, one} {
 		if _, err := c.Authenticate(ctx, s); !errors.Is(err, ErrToken) {
@@ -159,4 +166,11 @@ func TestSession(t *testing.T) {
 		}
 	}
 	checkInvariants(t, c)
+	// A session is worth nothing without its token, even if nobody had swept it.
+	if _, err := c.store.Commit(ctx, store.Txn{Put: []store.Put{{Key: tokenKey(got.ID), Value: entry[tokenKey(got.ID)].Value}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Authenticate(ctx, one); !errors.Is(err, ErrToken) {
+		t.Errorf("session, not swept: %v", err)
+	}
 }
