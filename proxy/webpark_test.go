@@ -119,6 +119,7 @@ func TestWebUpdate(t *testing.T) {
 	}
 	large := "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("a", 100_000) + "\r\n\r\n"
 	update(func(c *Config) { c.Limits.RequestHeader = 200_000 })
+	w.parked() // what net/http has at the time keeps its bound
 	if s, _ := open.request(t, large); s != 200 {
 		t.Errorf("request_header up: status %d", s)
 	}

@@ -208,4 +208,9 @@ func (l *look) resolvers() ([]netip.AddrPort, error) {
 }
 
 // show is a name as people write it.
-func show(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
+func show(name string) string {
+	if name == "." {
+		return "the root of the DNS, as the resolver shows it,"
+	}
+	return strings.TrimSuffix(strings.ToLower(name), ".")
+}
