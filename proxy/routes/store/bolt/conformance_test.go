@@ -38,10 +38,12 @@ func TestConformance(t *testing.T) {
 		return storetest.Bed{
 			Open: func(t *testing.T) store.Store { return open(t, path, Options{}) },
 			Forget: func(t *testing.T, s store.Store) {
-				// The writer reads them at its next round.
-				s.(*Store).options.History = 1
+				// The writer looks at it with each round.
+				o := &s.(*Store).options
+				o.History = 1
 				_, err := s.Commit(t.Context(), store.Txn{Put: []store.Put{{Key: "forget"}}})
 				must(t, err)
+				o.History = DefaultHistory
 			},
 			Kill: func(t *testing.T, s store.Store) { kill(s.(*Store)) },
 		}
