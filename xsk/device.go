@@ -21,9 +21,9 @@ func CheckMTU(mtu, chunkSize int) error {
 }
 
 // coarseDrivers tell their devices in units of 1024 bytes how much of a chunk a
-// frame may take in zero-copy mode, rounded down (SRRCTL.BSIZEPKT: igb_setup_srrctl,
-// IGC_SRRCTL_BSIZEPKT, and ixgbe_configure_srrctl for the 82599). Of Chunk2K that
-// leaves 1024 bytes; a longer frame arrives as several, each cut off.
+// frame may take in zero-copy mode, rounded down. Of Chunk2K that leaves 1024 bytes;
+// a longer frame arrives as several, each cut off. Seen with igb on Linux 7.2
+// (igb_setup_srrctl); igc and ixgbe's 82599 have the same register, SRRCTL.BSIZEPKT.
 var coarseDrivers = []string{"igb", "igc", "ixgbe"}
 
 // ZeroCopyChunk is the size of chunks that zero-copy mode needs on an interface of

@@ -2,6 +2,7 @@ package labtest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -11,21 +12,22 @@ import (
 // (bpf_cast_to_kern_ctx came with Linux 6.2). On others it must load.
 func NeedFastPath(t testing.TB) {
 	t.Helper()
-	if major, minor := kernel(t); major < 6 || major == 6 && minor < 2 {
-		t.Skipf("the fast path needs Linux 6.2 or newer, and this is %d.%d", major, minor)
+	if Before(t, 6, 2) {
+		t.Skip("the fast path needs Linux 6.2 or newer")
 	}
 }
 
-// kernel is the version of the one that runs.
-func kernel(t testing.TB) (major, minor int) {
+// Before tells whether the kernel is older than a version.
+func Before(t testing.TB, major, minor int) bool {
 	t.Helper()
+	var have [2]int
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		t.Fatal(err)
 	}
 	release := unix.ByteSliceToString(u.Release[:])
-	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+	if _, err := fmt.Sscanf(release, "%d.%d", &have[0], &have[1]); err != nil {
 		t.Fatalf("kernel release %q: %v", release, err)
 	}
-	return major, minor
+	return slices.Compare(have[:], []int{major, minor}) < 0
 }

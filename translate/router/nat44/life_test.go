@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"aarch64.com/isthmus/perf/lab/labtest"
 )
 
 // childEnv makes the test binary a process that opens a table and waits.
@@ -115,7 +117,14 @@ func TestReplacedUnderTraffic(t *testing.T) {
 				broken <- err
 				return
 			}
-			if _, _, err := w.call("udp4", vm(1)); err != nil {
+			_, _, err := w.call("udp4", vm(1))
+			if errors.Is(err, unix.EHOSTUNREACH) && labtest.Before(t, 6, 18) {
+				// Refused as one without a slice: a packet that is under way in the
+				// old table's rules when it is replaced finds the old map empty.
+				// Seen on slow machines with Linux 6.1, never with 6.18.
+				_, _, err = w.call("udp4", vm(1))
+			}
+			if err != nil {
 				broken <- err
 				return
 			}
