@@ -68,13 +68,3 @@ func NeedProgram(t testing.TB, program, pkg string) {
 		t.Skipf("there is no %s; install the package %s (make deps)", program, pkg)
 	}
 }
-
-// Lacks skips the test where the kernel is too old for what it tests. Where labs
-// are required, the kernel has to be new enough.
-func Lacks(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv(RequireEnv) == "1" {
-		t.Fatalf("%s=1, but this kernel lacks %s", RequireEnv, what)
-	}
-	t.Skipf("this kernel lacks %s", what)
-}
