@@ -98,16 +98,10 @@ func (c *Cluster) MakeRoom(ctx context.Context) error {
 	if err := c.Compact(ctx); err != nil {
 		return err
 	}
-	for _, m := range c.Members {
-		one, cancel := context.WithTimeout(ctx, askTimeout)
-		_, err := c.admin.Defragment(one, m.Endpoint())
-		cancel()
-		if err != nil {
-			return fmt.Errorf("defragment %s: %w", m.Name(), err)
-		}
-	}
-	// A member that has not applied the deletion yet raises the alarm again.
 	for {
+		if err := c.defragment(ctx); err != nil {
+			return err
+		}
 		one, cancel := context.WithTimeout(ctx, askTimeout)
 		_, err := c.admin.AlarmDisarm(one, &clientv3.AlarmMember{})
 		if err == nil {
@@ -117,12 +111,27 @@ func (c *Cluster) MakeRoom(ctx context.Context) error {
 		if !errors.Is(err, rpctypes.ErrNoSpace) {
 			return err
 		}
+		// A member that had not applied the deletion yet has kept its size, and
+		// raises the alarm again.
 		select {
 		case <-ctx.Done():
 			return err
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// defragment gives the space of what was deleted back, on each member.
+func (c *Cluster) defragment(ctx context.Context) error {
+	for _, m := range c.Members {
+		one, cancel := context.WithTimeout(ctx, askTimeout)
+		_, err := c.admin.Defragment(one, m.Endpoint())
+		cancel()
+		if err != nil {
+			return fmt.Errorf("defragment %s: %w", m.Name(), err)
+		}
+	}
+	return nil
 }
 
 // enableAuth makes the user root and lets nobody in without a password.
