@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"aarch64.com/isthmus/proxy/internal/clientnet"
 )
 
 func (l *Limits) setDefaults() {
@@ -43,18 +45,6 @@ func (t *Timeouts) setDefaults() {
 	after(&t.QUICIdle, 2*time.Minute)
 }
 
-// clientOf is the network that counts as one client: an IPv6 host has its /64 to
-// itself.
-func clientOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // fails for an invalid address only
-	return p
-}
-
 // limiter counts what is open. It is asked per connection, not per byte.
 type limiter struct {
 	limits *Limits
@@ -83,7 +73,7 @@ const fullConnections = "connections"
 // enter asks for a connection. After "" leave has to be called once; otherwise it
 // says what there is too much of.
 func (l *limiter) enter(client netip.Addr) (full string) {
-	key := clientOf(client)
+	key := clientnet.Of(client)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -101,7 +91,7 @@ func (l *limiter) leave(client netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open--
-	less(l.clients, clientOf(client))
+	less(l.clients, clientnet.Of(client))
 }
 
 // join asks for a connection to a host of a project. After "" part has to be

@@ -28,17 +28,26 @@ var coarseDrivers = []string{"igb", "igc", "ixgbe"}
 
 // ZeroCopyChunk is the size of chunks that zero-copy mode needs on an interface of
 // the calling thread's network namespace, whatever its MTU.
-func ZeroCopyChunk(ifindex int) (int, error) {
+func ZeroCopyChunk(ifindex int) (size int, err error) {
+	err = onDevice(ifindex, func(fd int, name string) error {
+		size = zeroCopyChunk(fd, name)
+		return nil
+	})
+	return size, err
+}
+
+// onDevice calls f with a socket for ioctls and the interface's name.
+func onDevice(ifindex int, f func(fd int, name string) error) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("open control socket: %w", err)
+		return fmt.Errorf("open control socket: %w", err)
 	}
 	defer unix.Close(fd)
 	name, err := interfaceName(fd, ifindex)
 	if err != nil {
-		return 0, fmt.Errorf("interface %d: %w: %w", ifindex, ErrDeviceGone, err)
+		return fmt.Errorf("interface %d: %w: %w", ifindex, ErrDeviceGone, err)
 	}
-	return zeroCopyChunk(fd, name), nil
+	return f(fd, name)
 }
 
 func zeroCopyChunk(fd int, name string) int {
@@ -53,21 +62,15 @@ func zeroCopyChunk(fd int, name string) int {
 // QueueCount returns how many receive queues an interface of the calling
 // thread's network namespace has now, as `ethtool -l` shows it: /sys lists
 // also those that are switched off.
-func QueueCount(ifindex int) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, fmt.Errorf("open control socket: %w", err)
-	}
-	defer unix.Close(fd)
-	name, err := interfaceName(fd, ifindex)
-	if err != nil {
-		return 0, fmt.Errorf("interface %d: %w: %w", ifindex, ErrDeviceGone, err)
-	}
-	n, err := queueCount(fd, name)
-	if err != nil {
-		return 0, fmt.Errorf("count queues of %s: %w", name, err)
-	}
-	return n, nil
+func QueueCount(ifindex int) (n int, err error) {
+	err = onDevice(ifindex, func(fd int, name string) error {
+		var err error
+		if n, err = queueCount(fd, name); err != nil {
+			return fmt.Errorf("count queues of %s: %w", name, err)
+		}
+		return nil
+	})
+	return n, err
 }
 
 // queueCount asks for channels, then for rings (drivers answer one or the

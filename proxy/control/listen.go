@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"aarch64.com/isthmus/proxy/control/access"
+	"aarch64.com/isthmus/proxy/internal/clientnet"
 )
 
 // Listen is an address to listen on. Without a certificate it has to be one of
@@ -81,7 +81,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		client := access.ClientOf(addressOf(c.RemoteAddr().String()))
+		client := clientnet.Of(addressOf(c.RemoteAddr().String()))
 		if !b.enter(client) {
 			c.Close()
 			continue

@@ -1,7 +1,6 @@
 package labdns
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"aarch64.com/isthmus/perf/lab"
@@ -32,7 +30,7 @@ const (
 type Resolver struct {
 	server *Server // nil: it asks root servers
 	cmd    *exec.Cmd
-	log    syncBuffer
+	log    lab.Tail
 	done   chan struct{} // closed when unbound has ended
 	err    error         // how it ended; valid after done
 }
@@ -173,29 +171,4 @@ func (r *Resolver) Stop() {
 	if r.server != nil {
 		r.server.Close()
 	}
-}
-
-// maxLog is how much of what unbound says is kept, in bytes.
-const maxLog = 8192
-
-// syncBuffer keeps the end of what a process writes while somebody reads.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, err := s.b.Write(p)
-	if more := s.b.Len() - maxLog; more > 0 {
-		s.b.Next(more)
-	}
-	return n, err
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

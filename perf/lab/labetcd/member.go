@@ -1,7 +1,6 @@
 package labetcd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +25,7 @@ type Member struct {
 
 	cluster *Cluster
 	dir     string // its data
-	log     syncBuffer
+	log     lab.Tail
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd     // nil: it has not been started
@@ -204,29 +203,4 @@ func (m *Member) WaitReady(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// maxLog is how much of what a member says is kept, in bytes.
-const maxLog = 16 << 10
-
-// syncBuffer keeps the end of what a process writes while somebody reads.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, err := s.b.Write(p)
-	if more := s.b.Len() - maxLog; more > 0 {
-		s.b.Next(more)
-	}
-	return n, err
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -2,7 +2,6 @@ package access
 
 import (
 	"math"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -89,16 +88,4 @@ func (b *buckets[K]) makeRoom(now time.Time) {
 		}
 		delete(b.of, k)
 	}
-}
-
-// ClientOf is the network that counts as one client: an IPv6 host has its /64 to
-// itself.
-func ClientOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // fails for an invalid address only
-	return p
 }

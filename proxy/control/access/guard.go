@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"aarch64.com/isthmus/proxy/internal/clientnet"
 	"aarch64.com/isthmus/proxy/routes/catalog"
 )
 
@@ -117,7 +118,7 @@ func (g *Guard) Enter(ctx context.Context, client netip.Addr, secret string) (Pr
 	}
 	if !ok || now.Sub(old.at) > known {
 		// Before the store is asked: guesses are no load for it.
-		if wait := g.failures.empty(ClientOf(client), now); wait > 0 {
+		if wait := g.failures.empty(clientnet.Of(client), now); wait > 0 {
 			return Principal{}, &ErrFlood{"too many wrong tokens from this address", wait}
 		}
 	}
@@ -125,7 +126,7 @@ func (g *Guard) Enter(ctx context.Context, client netip.Addr, secret string) (Pr
 	switch {
 	case errors.Is(err, catalog.ErrToken), err == nil && expired(token, now):
 		g.forget(hash)
-		g.failures.take(ClientOf(client), now)
+		g.failures.take(clientnet.Of(client), now)
 		return Principal{}, ErrUnknown
 	case err != nil:
 		return Principal{}, err
@@ -150,7 +151,7 @@ func expired(t catalog.Token, now time.Time) bool {
 // header.
 func (g *Guard) Fail(client netip.Addr) error {
 	now := g.now()
-	if wait := g.failures.take(ClientOf(client), now); wait > 0 {
+	if wait := g.failures.take(clientnet.Of(client), now); wait > 0 {
 		return &ErrFlood{"too many wrong tokens from this address", wait}
 	}
 	return ErrUnknown
