@@ -45,6 +45,11 @@ func TestSharedUMEM(t *testing.T) {
 					dir[1].Service()
 				}
 				moved += n
+				// A Flush may leave some for a later one.
+				if err := dir[1].Flush(); err != nil {
+					done <- err
+					return
+				}
 			}
 			select {
 			case <-stop:

@@ -538,9 +538,13 @@ func TestStepDoesNotAllocate(t *testing.T) {
 			}); a != 0 {
 				t.Errorf("%v allocations per step", a)
 			}
-			if forwarded < 200 {
-				t.Errorf("only %d of 201 packets were forwarded", forwarded)
-			}
+			// A busy kernel may bring some after the step that was meant for them.
+			eventually(t, "all packets to be forwarded", func() error {
+				if step(); forwarded < 201 {
+					return fmt.Errorf("%d of 201", forwarded)
+				}
+				return nil
+			})
 		})
 	}
 }

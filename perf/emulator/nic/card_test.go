@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -99,7 +100,6 @@ func (c *card) service() (err error) {
 // is where it belongs: free, or waiting to be filled.
 func (c *card) audit() {
 	c.t.Helper()
-	var a xsk.Audit
 	sent := func() bool {
 		_ = c.service()
 		for _, s := range c.sockets {
@@ -110,15 +110,18 @@ func (c *card) audit() {
 		return true
 	}
 	eventually(c.t, c.name+" to give back what was sent", sent)
+	// In copy mode no chunk is ever with a driver, but for the moment in which the
+	// kernel fills it; frames that were late may still come.
+	copying := slices.ContainsFunc(c.sockets, func(s *xsk.Socket) bool { return s.Mode() == xsk.Copy })
 	a, err := c.umem.Audit()
-	if err != nil || a.Held != 0 || a.Tx != 0 || a.Misuse != 0 || a.Free+a.Fill+a.Rx+a.Completion+a.Kernel != a.Chunks {
+	for end := time.Now().Add(patience); copying && a.Kernel != 0 && time.Now().Before(end); a, err = c.umem.Audit() {
+		time.Sleep(time.Millisecond)
+	}
+	if err != nil || a.Held != 0 || a.Tx != 0 || a.Misuse != 0 || copying && a.Kernel != 0 ||
+		a.Free+a.Fill+a.Rx+a.Completion+a.Kernel != a.Chunks {
 		c.t.Errorf("%s: %+v, %v", c.name, a, err)
 	}
 	for _, s := range c.sockets {
-		// In copy mode no chunk is ever with a driver.
-		if s.Mode() == xsk.Copy && a.Kernel != 0 {
-			c.t.Errorf("%s: %d chunks are nowhere: %+v", c.name, a.Kernel, a)
-		}
 		if st, err := s.Stats(); err != nil || st.TxInvalidDescs != 0 || st.RxInvalidDescs != 0 || st.TxRejected != 0 {
 			c.t.Errorf("%s, queue %d: %+v, %v", c.name, s.Queue(), st, err)
 		}

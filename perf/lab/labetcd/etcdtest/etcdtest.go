@@ -20,9 +20,12 @@ func Debian(t testing.TB) string {
 	return path
 }
 
-// Current is the path of the current etcd, which it compiles if need be.
+// Current is the path of the current etcd, which it compiles if need be. It skips
+// the test where there is nothing to compile it with, or no lab to run it in.
 func Current(t testing.TB) string {
 	t.Helper()
+	labtest.Need(t)
+	labtest.NeedProgram(t, "go", "golang-go")
 	path, err := labetcd.Build(t.Context())
 	if err != nil {
 		t.Fatal(err)

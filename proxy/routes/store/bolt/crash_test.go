@@ -5,13 +5,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"aarch64.com/isthmus/perf/lab/labtest"
 	"aarch64.com/isthmus/proxy/routes/store"
 )
 
@@ -62,7 +62,7 @@ func TestCrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "routes.db")
 	acked := map[string]bool{}
 	for round := range 6 {
-		child := exec.Command(os.Args[0])
+		child := labtest.Self()
 		child.Env = append(os.Environ(), crashFile+"="+path)
 		child.Stderr = os.Stderr
 		out, err := child.StdoutPipe()
