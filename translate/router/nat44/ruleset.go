@@ -122,12 +122,28 @@ func (r ruleset) limited() *nftables.Set {
 	}
 }
 
-// create makes the table, replacing one of the same name in the same
-// transaction: no packet sees the table missing.
-func (r ruleset) create(c Config, p *Plan, mapped []netip.Addr) error {
-	r.c.AddTable(r.table) // so that there is one to delete
-	r.c.DelTable(r.table)
-	r.c.AddTable(r.table)
+// chains are those of the table. Sources are translated before others do it, such as
+// a masquerade for all that leaves: the first for a connection is the only one.
+func (r ruleset) chains() []*nftables.Chain {
+	accept := nftables.ChainPolicyAccept
+	before := *nftables.ChainPriorityNATSource - 1
+	return []*nftables.Chain{
+		{
+			Table: r.table, Name: chainForward, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &accept,
+		},
+		{Table: r.table, Name: chainShared},
+		{
+			Table: r.table, Name: chainPostrouting, Type: nftables.ChainTypeNAT,
+			Hooknum: nftables.ChainHookPostrouting, Priority: &before, Policy: &accept,
+		},
+	}
+}
+
+// create makes the table, or replaces what an earlier run has left of it, in one
+// transaction: no packet sees it missing.
+func (r ruleset) create(c Config, p *Plan, mapped []netip.Addr, old *leftover) error {
+	kept := r.clear(old)
 	for _, name := range counters {
 		r.c.AddObj(&nftables.NamedObj{
 			Table: r.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{},
@@ -139,7 +155,11 @@ func (r ruleset) create(c Config, p *Plan, mapped []netip.Addr) error {
 		Dynamic: true, HasTimeout: true, Timeout: rateMemory,
 	}
 	blocked := r.blocked()
-	for _, s := range []*nftables.Set{slices, limited, rates, blocked} {
+	sets := []*nftables.Set{limited, rates, blocked}
+	if !kept {
+		sets = append(sets, slices)
+	}
+	for _, s := range sets {
 		if err := r.c.AddSet(s, nil); err != nil {
 			return err
 		}
@@ -154,19 +174,13 @@ func (r ruleset) create(c Config, p *Plan, mapped []netip.Addr) error {
 		return err
 	}
 
-	accept := nftables.ChainPolicyAccept
-	forward := r.c.AddChain(&nftables.Chain{
-		Table: r.table, Name: chainForward, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &accept,
-	})
-	shared := r.c.AddChain(&nftables.Chain{Table: r.table, Name: chainShared})
-	// Before others that translate sources, such as a masquerade for all that
-	// leaves: the first to do it for a connection is the only one.
-	before := *nftables.ChainPriorityNATSource - 1
-	postrouting := r.c.AddChain(&nftables.Chain{
-		Table: r.table, Name: chainPostrouting, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: &before, Policy: &accept,
-	})
+	chains := r.chains()
+	if !kept {
+		for _, chain := range chains {
+			r.c.AddChain(chain)
+		}
+	}
+	forward, shared, postrouting := chains[0], chains[1], chains[2]
 
 	outside := append(source(), masked(reg, c.Pool4)...)
 	r.c.AddRule(&nftables.Rule{

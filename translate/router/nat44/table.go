@@ -1,7 +1,6 @@
 package nat44
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -98,13 +97,19 @@ func Open(c Config) (t *Table, err error) {
 		return t, explain("open netlink", err)
 	}
 	t.rules = ruleset{c: conn, table: &nftables.Table{Name: c.Table, Family: nftables.TableFamilyIPv4}}
-	if err := t.checkOwner(); err != nil {
-		return t, err
+	old, err := t.rules.find()
+	if err != nil {
+		return t, explain("read table "+c.Table, err)
 	}
+	if old != nil && !old.ours {
+		return t, fmt.Errorf("table ip %s exists, but without the comment %q: %w (see `nft list table ip %s`; delete it, or choose another name)",
+			c.Table, mark, ErrForeign, c.Table)
+	}
+	t.found = old != nil
 	for _, m := range c.Mapped {
 		_, _, t.mapped[m] = t.plan.Slice(m)
 	}
-	if err := t.rules.create(c, t.plan, c.Mapped); err != nil {
+	if err := t.rules.create(c, t.plan, c.Mapped, old); err != nil {
 		return t, fmt.Errorf("make table %s: %w", c.Table, err)
 	}
 	if err := conn.Flush(); err != nil {
@@ -141,30 +146,6 @@ func bufferForBatch(c *mdnetlink.Conn) error {
 		return err
 	}
 	return c.SetReadBuffer(4 << 20)
-}
-
-// checkOwner fails where there is a table of our name without our mark.
-func (t *Table) checkOwner() error {
-	tables, err := t.rules.c.ListTablesOfFamily(nftables.TableFamilyIPv4)
-	if err != nil {
-		return explain("list the nftables tables", err)
-	}
-	if !slices.ContainsFunc(tables, func(x *nftables.Table) bool { return x.Name == t.config.Table }) {
-		return nil
-	}
-	// Rules that can't be read are not ours either.
-	rules, err := t.rules.c.GetRules(t.rules.table, &nftables.Chain{Name: chainForward, Table: t.rules.table})
-	if errors.Is(err, unix.EPERM) {
-		return explain("read table "+t.config.Table, err)
-	}
-	for _, r := range rules {
-		if bytes.Contains(r.UserData, []byte(mark)) {
-			t.found = true
-			return nil
-		}
-	}
-	return fmt.Errorf("table ip %s exists, but without the comment %q: %w (see `nft list table ip %s`; delete it, or choose another name)",
-		t.config.Table, mark, ErrForeign, t.config.Table)
 }
 
 // explain wraps an error of netlink with what to do about it.
