@@ -12,6 +12,7 @@ func check(d *decoder, root *node) {
 	checkPorts(d, root)
 	checkEAM(d, root)
 	checkShare(d, root)
+	d.config.chooseEngine()
 	checkProxy(d, root)
 	checkRoutes(d, root)
 	checkAPI(d, root)

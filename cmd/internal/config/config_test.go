@@ -523,7 +523,7 @@ func TestNeedRestart(t *testing.T) {
 					const besides = "\nvm_prefixes = ['2001:db8::/32']\nroutes_file = '/r'" + port
 					base = parse(t, s.header()+besides)
 					doc = s.header() + "\n" + k.name + " = " + k.example + besides
-				case s.path == "routes" && k.name == "engine":
+				case s.path == "routes" && (k.name == "engine" || k.name == "file"), k.name == "endpoints":
 					const besides = "\n[proxy]\nvm_prefixes = ['2001:db8::/32']" + port
 					base = parse(t, s.header()+besides)
 					doc = s.header() + "\n" + k.name + " = " + k.example + besides

@@ -7,9 +7,9 @@ var routesSections = []section{
 		doc:  "The store of projects and their proxies: what customers set in the proxies tab, and which web proxies serve beside their `routes_file`. See docs/proxies-tab.md.",
 		keys: []key{
 			{
-				name: "engine", typ: `"off", "bolt" or "etcd"`, def: `"off"`, example: `"bolt"`, restart: true,
-				doc: "bolt: a file of this host, and nothing to install; one process has it, with web proxy and API together. etcd: a cluster that all hosts share. off: there is no store, and no API.",
-				set: func(c *Config, v value) { v.oneOf(&c.Routes.Engine, EngineOff, EngineBolt, EngineEtcd) },
+				name: "engine", typ: `"auto", "bolt", "etcd" or "off"`, def: `"auto"`, example: `"bolt"`, restart: true,
+				doc: "bolt: a file of this host, and nothing to install; one process has it, with web proxy and API together. etcd: a cluster that all hosts share. off: there is no store, and no API. auto: etcd with `endpoints` in [routes.etcd]; else bolt with a `file`, with `listen` in [api], or for a web proxy without a `routes_file`; else off.",
+				set: func(c *Config, v value) { v.oneOf(&c.Routes.Engine, EngineAuto, EngineBolt, EngineEtcd, EngineOff) },
 			},
 			{
 				name: "file", typ: "string, absolute path", def: `""`, example: `"/var/lib/isthmus/routes.db"`, restart: true,

@@ -65,7 +65,7 @@ func checkProxy(d *decoder, root *node) {
 		d.add(at("vm_prefixes"), "proxy.vm_prefixes", "missing, and the proxy would reach nothing", `add the prefixes of the VMs, such as vm_prefixes = ["2001:db8:64::/64"], or remove listen_http, listen_https and listen_quic`)
 	}
 	if p.RoutesFile == "" && !d.config.Routes.On() {
-		d.add(at("routes_file"), "proxy.routes_file", "missing, and the proxy would know no host name", `add routes_file = "/etc/isthmus/routes.toml", or a store by [routes] engine`)
+		d.add(at("routes_file"), "proxy.routes_file", "missing, and the proxy would know no host name", `add routes_file = "/etc/isthmus/routes.toml", or leave engine out of [routes]`)
 	}
 	for _, a := range p.ListenHTTP {
 		if i := slices.Index(p.ListenHTTPS, a); i >= 0 {

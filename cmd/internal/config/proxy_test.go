@@ -10,7 +10,7 @@ const proxyOn = "[proxy]\nlisten_https = ['[::]:443']\nvm_prefixes = ['2001:db8:
 func TestProxyErrors(t *testing.T) {
 	for _, tt := range []struct{ name, doc, want string }{
 		{"no prefixes", "[proxy]\nlisten_http = ['[::]:80']\nroutes_file = '/r'", `1:2: proxy.vm_prefixes: missing, and the proxy would reach nothing; add the prefixes of the VMs, such as vm_prefixes = ["2001:db8:64::/64"], or remove listen_http, listen_https and listen_quic`},
-		{"no routes", "[proxy]\nlisten_quic = ['[::]:443']\nvm_prefixes = ['2001:db8::/32']", `1:2: proxy.routes_file: missing, and the proxy would know no host name; add routes_file = "/etc/isthmus/routes.toml", or a store by [routes] engine`},
+		{"no routes", "[proxy]\nlisten_quic = ['[::]:443']\nvm_prefixes = ['2001:db8::/32']\n[routes]\nengine = 'off'", `1:2: proxy.routes_file: missing, and the proxy would know no host name; add routes_file = "/etc/isthmus/routes.toml", or leave engine out of [routes]`},
 		{"a name", "[proxy]\nlisten_http = ['localhost:80']", `2:16: proxy.listen_http[0]: "localhost:80" is not an address and a port; write "address:port", such as "0.0.0.0:443" or "[::]:443"`},
 		{"no address", "[proxy]\nlisten_http = [':80']", `2:16: proxy.listen_http[0]: ":80" is not an address and a port; write "address:port", such as "0.0.0.0:443" or "[::]:443"`},
 		{"any port", "[proxy]\nlisten_http = ['[::]:0']", `2:16: proxy.listen_http[0]: "[::]:0" is not an address and a port; write "address:port", such as "0.0.0.0:443" or "[::]:443"`},

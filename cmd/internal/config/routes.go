@@ -12,6 +12,7 @@ import (
 
 // Engines of [routes].
 const (
+	EngineAuto = "auto" // see Config.chooseEngine; a checked Config never has it
 	EngineOff  = "off"
 	EngineBolt = "bolt"
 	EngineEtcd = "etcd"
@@ -58,6 +59,23 @@ type API struct {
 
 // On tells whether there is a store of routes.
 func (r *Routes) On() bool { return r.Engine != EngineOff }
+
+// chooseEngine decides what "auto" is: whoever says where etcd is means it, and a
+// store of one host takes no saying at all.
+func (c *Config) chooseEngine() {
+	r := &c.Routes
+	if r.Engine != EngineAuto {
+		return
+	}
+	switch {
+	case len(r.Etcd.Endpoints) > 0:
+		r.Engine = EngineEtcd
+	case r.File != "", len(c.API.Listen) > 0, c.Proxy.Listens() && c.Proxy.RoutesFile == "":
+		r.Engine = EngineBolt
+	default:
+		r.Engine = EngineOff
+	}
+}
 
 // RoutesFile is the file of the engine bolt.
 func (c *Config) RoutesFile() string { return c.inState(c.Routes.File, "routes.db") }
@@ -141,7 +159,7 @@ func checkAPI(d *decoder, root *node) {
 		d.add(valueOffset(root, "api", key), "api."+key, problem, remedy)
 	})
 	if !d.config.Routes.On() {
-		d.add(valueOffset(root, "api", "listen"), "api.listen", "there is no store whose API this could be", `set [routes] engine = "bolt", or remove listen`)
+		d.add(valueOffset(root, "api", "listen"), "api.listen", "there is no store whose API this could be", `leave engine out of [routes], or remove listen`)
 	}
 	for i, at := range a.Listen {
 		if a.CertFile == "" && a.KeyFile == "" && !at.Addr().IsLoopback() {

@@ -14,7 +14,7 @@ const (
 func TestRoutesErrors(t *testing.T) {
 	const url = `is not the URL of a member of etcd; write one such as "https://etcd1.example:2379"`
 	for _, tt := range []struct{ name, doc, want string }{
-		{"no such engine", vmsOn + "[routes]\nengine = 'zookeeper'", `4:10: routes.engine: "zookeeper" is not a choice; write "off", "bolt" or "etcd"`},
+		{"no such engine", vmsOn + "[routes]\nengine = 'zookeeper'", `4:10: routes.engine: "zookeeper" is not a choice; write "auto", "bolt", "etcd" or "off"`},
 		{"no prefixes", "[routes]\nengine = 'bolt'", `1:1: proxy.vm_prefixes: missing, and no project could have a VM; add to [proxy] the prefixes of the VMs, such as vm_prefixes = ["2001:db8:64::/64"]`},
 		{"nowhere to keep it", "[router]\nstate_dir = ''\n" + boltOn, `5:2: routes.file: missing, and router.state_dir is empty; add file = "/var/lib/isthmus/routes.db"`},
 		{"copy over the file", boltOn + "file = '/f'\ncopy = '/f'", `6:8: routes.copy: is the file of the store; give it a path of its own, or leave it out`},
@@ -30,7 +30,7 @@ func TestRoutesErrors(t *testing.T) {
 		{"the other half", etcdOn + "endpoints = ['https://a:1']\nkey_file = '/c'", `7:12: routes.etcd.key_file: a key needs its certificate; add cert_file, or remove key_file`},
 		{"no password", etcdOn + "endpoints = ['https://a:1']\nuser = 'i'", `7:8: routes.etcd.user: etcd takes a user with a password, or neither; give both user and password_file, or none`},
 		{"prefix", etcdOn + "endpoints = ['https://a:1']\nprefix = 'isthmus'", `7:10: routes.etcd.prefix: "isthmus" cannot be the prefix of keys; write one such as "/isthmus/"`},
-		{"an API of nothing", vmsOn + "[api]\nlisten = ['[::1]:8443']", `4:1: api.listen: there is no store whose API this could be; set [routes] engine = "bolt", or remove listen`},
+		{"an API of nothing", vmsOn + "[api]\nlisten = ['[::1]:8443']\n[routes]\nengine = 'off'", `4:1: api.listen: there is no store whose API this could be; leave engine out of [routes], or remove listen`},
 		{"clear text", boltOn + "[api]\nlisten = ['[::1]:8443', '192.0.2.1:8443']", `6:25: api.listen[1]: tokens would come to 192.0.2.1:8443 in clear text; add cert_file and key_file, or listen on a loopback address such as "[::1]:8443"`},
 		{"no key", boltOn + "[api]\nlisten = ['[::]:8443']\ncert_file = '/c'", `7:13: api.cert_file: a certificate needs its key; add key_file, or remove cert_file`},
 		{"the proxy's port", vmsOn + "listen_https = ['[::1]:443']\n[routes]\nengine = 'bolt'\n[api]\nlisten = ['[::1]:443']", `7:11: api.listen[0]: the web proxy listens on [::1]:443; choose another port, such as "[::]:8443"`},
@@ -50,7 +50,7 @@ func TestRoutesErrors(t *testing.T) {
 func TestRoutesWarnings(t *testing.T) {
 	const named = "pop = 'dfw'\ndomain = 'example.com'\n"
 	for _, tt := range []struct{ doc, want string }{
-		{"[routes]\nfile = '/f'", "there is no store of routes"},
+		{"[routes]\nengine = 'off'\nfile = '/f'", "there is no store of routes"},
 		{named + "[router]\nstate_dir = ''\n" + boltOn + "file = '/f'", "a start while the store is away"},
 		{boltOn, "customers can't be told"},
 		{named + boltOn + "[control]\nsocket = ''", "nobody can change the store here"},
@@ -77,12 +77,34 @@ func TestRoutesWarnings(t *testing.T) {
 	}
 }
 
+func TestEngine(t *testing.T) {
+	const proxy = vmsOn + "listen_https = ['[::]:443']\n"
+	for _, tt := range []struct{ doc, want string }{
+		{"", EngineOff},
+		{vmsOn, EngineOff},
+		{proxy, EngineBolt},
+		{proxy + "[routes]\nengine = 'auto'", EngineBolt},
+		{proxy + "routes_file = '/r'", EngineOff},
+		{proxy + "routes_file = '/r'\n[api]\nlisten = ['[::1]:8443']", EngineBolt},
+		{vmsOn + "[api]\nlisten = ['[::1]:8443']", EngineBolt},
+		{proxy + "routes_file = '/r'\n[routes]\nfile = '/f'", EngineBolt},
+		{proxy + "routes_file = '/r'\n[routes.etcd]\nendpoints = ['https://a:1']", EngineEtcd},
+		{proxy + "[routes]\nengine = 'bolt'\n[routes.etcd]\nendpoints = ['https://a:1']", EngineBolt},
+		{vmsOn + "[routes]\nengine = 'off'\nfile = '/f'", EngineOff},
+	} {
+		c, err := Parse("x", []byte(tt.doc))
+		if err != nil || c.Routes.Engine != tt.want {
+			t.Errorf("%q: %v, %v; want %s", tt.doc, c, err, tt.want)
+		}
+	}
+}
+
 func TestRoutesPlaces(t *testing.T) {
 	for _, tt := range []struct{ doc, file, copied string }{
 		{"", "/var/lib/isthmus/routes.db", "/var/lib/isthmus/routes.copy"},
 		{"[router]\nstate_dir = '/s'", "/s/routes.db", "/s/routes.copy"},
 		{"[router]\nstate_dir = ''", "", ""},
-		{"[routes]\nfile = '/f'\ncopy = '/c'", "/f", "/c"},
+		{vmsOn + "[routes]\nfile = '/f'\ncopy = '/c'", "/f", "/c"},
 	} {
 		c, err := Parse("x", []byte(tt.doc))
 		if err != nil || c.RoutesFile() != tt.file || c.RoutesCopy() != tt.copied {
