@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"os"
 	"slices"
@@ -16,12 +17,12 @@ import (
 	"aarch64.com/isthmus/cmd/internal/reach"
 	"aarch64.com/isthmus/cmd/internal/version"
 	"aarch64.com/isthmus/proxy"
-	"aarch64.com/isthmus/proxy/control/page"
 	"aarch64.com/isthmus/proxy/routes"
 	"aarch64.com/isthmus/proxy/routes/catalog"
 	"aarch64.com/isthmus/proxy/routes/mirror"
 	"aarch64.com/isthmus/proxy/routes/proof"
 	"aarch64.com/isthmus/proxy/routes/store"
+	"aarch64.com/isthmus/proxy/routes/visits"
 )
 
 // shared is what the services of one process have in common. It is made when the
@@ -48,7 +49,8 @@ type routesNode struct {
 	vms     []netip.Prefix
 	holders int
 
-	visits *page.Counter
+	visits *visits.Counter
+	others *visits.Exchange // of what is counted
 	dns    *proof.DNS
 }
 
@@ -108,7 +110,7 @@ func startRoutes(c *config.Config, serves bool, log zerolog.Logger) (*routesNode
 	}
 	rule := reach.New(c.Proxy.VMPrefixes)
 	n := &routesNode{
-		name: name, serves: serves, table: &routes.Table{}, vms: c.Proxy.VMPrefixes, visits: page.NewCounter(), log: log, done: make(chan struct{}),
+		name: name, serves: serves, table: &routes.Table{}, vms: c.Proxy.VMPrefixes, visits: visits.NewCounter(), log: log, done: make(chan struct{}),
 		dns: proof.New(proof.Config{Resolvers: c.Routes.Resolvers, Allow: nameServerRule(c.Routes.NameServers)}),
 	}
 	n.store = openLate(func(ctx context.Context) (store.Store, error) { return openEngine(ctx, c) }, logTo(log))
@@ -122,16 +124,34 @@ func startRoutes(c *config.Config, serves bool, log zerolog.Logger) (*routesNode
 	n.mirror = mirror.New(mirror.Config{
 		Open: n.store.opened, Disk: c.RoutesCopy(), Table: n.table, Reach: rule.Check, Node: node, Reconcile: c.Routes.Reconcile, Log: logTo(log),
 	})
+	n.others = visits.New(n.exchange(c))
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	go func() {
 		defer close(n.done)
 		var wait sync.WaitGroup
 		wait.Go(func() { n.forget(ctx) })
+		wait.Go(func() { n.others.Run(ctx) })
 		n.mirror.Run(ctx)
 		wait.Wait()
 	}()
 	return n, nil
+}
+
+// exchange says with whom visits are told. A file of the engine bolt is one process's.
+func (n *routesNode) exchange(c *config.Config) visits.Config {
+	out := visits.Config{
+		Node:  n.name,
+		Hosts: func(project string) iter.Seq[string] { return n.mirror.View().HostsOf(project) },
+		Nodes: func() int { return n.mirror.Stats().Nodes },
+	}
+	if c.Routes.Engine == config.EngineEtcd {
+		out.Store = n.store
+	}
+	if n.serves {
+		out.Counter = n.visits
+	}
+	return out
 }
 
 // nameServerRule says which name servers may be asked.

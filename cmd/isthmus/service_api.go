@@ -17,6 +17,7 @@ import (
 	"aarch64.com/isthmus/proxy/control/access"
 	"aarch64.com/isthmus/proxy/control/page"
 	"aarch64.com/isthmus/proxy/routes/proof"
+	"aarch64.com/isthmus/proxy/routes/visits"
 )
 
 // apiService is the REST API and the page, and what one host looks after for all.
@@ -104,18 +105,17 @@ func (s *apiService) settings(c *config.Config) (rest.Config, error) {
 	var err error
 	out.Page, err = page.New(page.Config{
 		Catalog: s.node.catalog, Mirror: s.node.mirror, Guard: s.guard,
-		Check: out.Check, CNAMEs: cnames(c), Visits: s.visits(), Log: logTo(s.log),
+		Check: out.Check, CNAMEs: cnames(c), Visits: s.visits(c), Log: logTo(s.log),
 	})
 	return out, err
 }
 
-// visits says how often hosts have been visited by this process, if it has the web
-// proxy; nil: it has not.
-func (s *apiService) visits() func(string) (page.Visits, bool) {
-	if !s.node.serves {
+// visits says how often hosts have been visited; nil: nobody counts that could be asked.
+func (s *apiService) visits(c *config.Config) func(project string) visits.Summary {
+	if !s.node.serves && c.Routes.Engine != config.EngineEtcd {
 		return nil
 	}
-	return s.node.visits.Of
+	return s.node.others.Of
 }
 
 // cnames are what CNAME records of customers may lead to.

@@ -21,6 +21,7 @@ import (
 
 	"aarch64.com/isthmus/perf/lab/labtest"
 	"aarch64.com/isthmus/proxy/routes/catalog"
+	"aarch64.com/isthmus/proxy/routes/visits"
 )
 
 // screenshotsEnv names the directory where pictures are kept.
@@ -225,8 +226,9 @@ func TestChromium(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *Config) {
 		c.lookAgain = 100 * time.Millisecond
-		c.Visits = func(host string) (Visits, bool) {
-			return Visits{Since: time.Now().Add(-30 * time.Hour), Count: 1234, Errors: 3, Last: time.Now().Add(-2 * time.Minute)}, host == "www.shop.example"
+		c.Visits = func(string) visits.Summary {
+			www := catalog.HostVisits{Host: "www.shop.example", Count: 1234, Errors: 3, Last: time.Now().Add(-2 * time.Minute).Unix()}
+			return visits.Sum("", nil, catalog.Visits{Node: "hv1", Since: time.Now().Add(-30 * time.Hour), Hosts: []catalog.HostVisits{www}})
 		}
 	})
 	for i := range 11 {

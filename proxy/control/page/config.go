@@ -10,6 +10,7 @@ import (
 	"aarch64.com/isthmus/proxy/routes/catalog"
 	"aarch64.com/isthmus/proxy/routes/mirror"
 	"aarch64.com/isthmus/proxy/routes/store"
+	"aarch64.com/isthmus/proxy/routes/visits"
 )
 
 // Mirror is what the page takes of a [mirror.Mirror].
@@ -33,22 +34,14 @@ type Config struct {
 	// CNAMEs are what CNAME records may lead to, one for each POP.
 	CNAMEs []string
 
-	// Visits says how much a host, "*." included, has been visited on this node.
-	Visits func(host string) (v Visits, ok bool)
+	// Visits says how much the hosts of a project have been visited.
+	Visits func(project string) visits.Summary
 
 	// Log gets what an operator should know.
 	Log func(warn bool, message string)
 
 	now       func() time.Time
 	lookAgain time.Duration // pause between looks at the DNS while something is missing; 10 s
-}
-
-// Visits are the figures of a host on this node, since it counts them.
-type Visits struct {
-	Since  time.Time
-	Count  uint64    // requests, and connections that the proxy sees no requests of
-	Errors uint64    // those of them that the VMs did not answer
-	Last   time.Time // zero: never
 }
 
 // sessionLife is when a session ends at the latest.

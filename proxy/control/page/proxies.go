@@ -5,13 +5,14 @@ import (
 	"strings"
 
 	"aarch64.com/isthmus/proxy/routes/mirror"
+	"aarch64.com/isthmus/proxy/routes/visits"
 )
 
 // proxyRow is a line of the tab.
 type proxyRow struct {
 	mirror.Proxy
 	State  state
-	Visits *Visits
+	Visits *visits.Figures // nil: not known
 }
 
 // listBody is what lists have in common.
@@ -50,7 +51,7 @@ func (l *listBody[T]) pages(q *request, cursor, next string) {
 // proxiesBody is the tab itself.
 type proxiesBody struct {
 	listBody[proxyRow]
-	Counted bool // visits are
+	counted
 }
 
 func (q *request) search() string { return cut(strings.TrimSpace(q.r.URL.Query().Get("q")), 255) }
@@ -65,22 +66,12 @@ func listProxies(q *request) error {
 		return err
 	}
 	v := q.Mirror.View()
-	b := &proxiesBody{Counted: q.Visits != nil}
+	b := &proxiesBody{counted: q.counted(project.Name, nodes)}
 	b.listBody = listBody[proxyRow]{Search: q.search(), Counts: summarize(v.ProjectCounts(project.Name))}
 	list, next := v.ProxiesOf(project.Name, b.Search, q.r.URL.Query().Get("after"), perPage)
 	for i := range list {
-		b.Rows = append(b.Rows, proxyRow{list[i], stateOf(&list[i], nodes), q.visits(list[i].Host)})
+		b.Rows = append(b.Rows, proxyRow{list[i], stateOf(&list[i], nodes), b.visits(list[i].Host)})
 	}
 	b.pages(q, "after", next)
 	return q.render(200, "proxies", &view{Title: "Proxies", Project: &project, Tab: "proxies", Live: true, Body: b})
-}
-
-func (q *request) visits(host string) *Visits {
-	if q.Visits == nil {
-		return nil
-	}
-	if v, ok := q.Visits(host); ok {
-		return &v
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"aarch64.com/isthmus/proxy/routes/catalog"
 	"aarch64.com/isthmus/proxy/routes/mirror"
+	"aarch64.com/isthmus/proxy/routes/visits"
 )
 
 // proxyPage is all about one proxy.
@@ -20,9 +21,10 @@ type proxyPage struct {
 	CanAsk bool // for a look at the DNS
 	CNAMEs []string
 	Apex   bool // nobody can set a CNAME there
-	Visits *Visits
-	Done   bool   // nothing is missing
-	Site   string // what visitors open; a wildcard has none
+	counted
+	Visits *visits.Figures // nil: not known
+	Done   bool            // nothing is missing
+	Site   string          // what visitors open; a wildcard has none
 }
 
 // find is the proxy in the path, as this node has it.
@@ -67,7 +69,8 @@ func showProxy(q *request) error {
 	if err != nil {
 		return err
 	}
-	b := &proxyPage{Proxy: p, State: stateOf(&p, nodes), CNAMEs: q.CNAMEs, CanAsk: q.Check != nil, Apex: isApex(p.Host), Visits: q.visits(p.Host)}
+	b := &proxyPage{Proxy: p, State: stateOf(&p, nodes), CNAMEs: q.CNAMEs, CanAsk: q.Check != nil, Apex: isApex(p.Host), counted: q.counted(project.Name, nodes)}
+	b.Visits = b.visits(p.Host)
 	b.Looked = q.keepLooking(&p.Proxy)
 	b.TXT = txtState(&p.Proxy, &b.Looked)
 	b.CNAME, b.Found = leadsState(&b.Looked, b.CanAsk, b.Apex)

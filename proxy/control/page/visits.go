@@ -1,74 +1,44 @@
 package page
 
 import (
-	"sync"
-	"sync/atomic"
-	"time"
+	"fmt"
+
+	"aarch64.com/isthmus/proxy/routes/catalog"
+	"aarch64.com/isthmus/proxy/routes/visits"
 )
 
-// Counter counts visits of hosts on this node, for [Config.Visits]. Its methods may
-// be called from many goroutines. It takes no lock for a host that it knows.
-type Counter struct {
-	since time.Time
-	hosts sync.Map // string to *counts
-	n     atomic.Int64
-	most  int64 // hosts
+// counted is what a page knows of visits.
+type counted struct {
+	Counted  bool   // they are
+	Coverage string // on which nodes
+	summary  visits.Summary
 }
 
-type counts struct {
-	visits, errors atomic.Uint64
-	last           atomic.Int64 // ns since 1970
+func (s *server) counted(project string, alive []catalog.Node) counted {
+	if s.Visits == nil {
+		return counted{}
+	}
+	c := counted{Counted: true, summary: s.Visits(project)}
+	// One that has just begun or ended may be known here and not there.
+	switch n, of := c.summary.Nodes, max(c.summary.Nodes, len(alive)); {
+	case n == 0:
+		c.Coverage = "No hypervisor has told its visits yet."
+	case n < of:
+		c.Coverage = fmt.Sprintf("Visits are those on %d of %s so far.", n, plural(of, "hypervisor"))
+	default:
+		c.Coverage = fmt.Sprintf("Visits are those on %s.", plural(n, "hypervisor"))
+	}
+	if c.summary.Partial {
+		c.Coverage += " Some hypervisors tell only of the hosts that were visited last, so there may have been more."
+	}
+	return c
 }
 
-// maxCounted bounds the memory for hosts: more than there are routes.
-const maxCounted = 1 << 18
-
-// NewCounter counts from now on.
-func NewCounter() *Counter { return &Counter{since: time.Now(), most: maxCounted} }
-
-// Add counts a visit of a route's host, "*." included. Failed: its VMs are to blame
-// that it came to nothing.
-func (c *Counter) Add(host string, failed bool, at time.Time) {
-	v, ok := c.hosts.Load(host)
-	if !ok {
-		if c.n.Load() >= c.most {
-			return
-		}
-		var had bool
-		if v, had = c.hosts.LoadOrStore(host, &counts{}); !had {
-			c.n.Add(1)
-		}
+// visits are those of a host, or nil if nobody has told any yet.
+func (c *counted) visits(host string) *visits.Figures {
+	if c.summary.Nodes == 0 {
+		return nil
 	}
-	k := v.(*counts)
-	k.visits.Add(1)
-	if failed {
-		k.errors.Add(1)
-	}
-	for now := at.UnixNano(); ; {
-		last := k.last.Load()
-		if last >= now || k.last.CompareAndSwap(last, now) {
-			return
-		}
-	}
-}
-
-// Of gives the figures of a host.
-func (c *Counter) Of(host string) (Visits, bool) {
-	v, ok := c.hosts.Load(host)
-	if !ok {
-		return Visits{Since: c.since}, true
-	}
-	k := v.(*counts)
-	return Visits{Since: c.since, Count: k.visits.Load(), Errors: k.errors.Load(), Last: time.Unix(0, k.last.Load())}, true
-}
-
-// Keep forgets hosts that have no route any more.
-func (c *Counter) Keep(has func(host string) bool) {
-	c.hosts.Range(func(host, _ any) bool {
-		if !has(host.(string)) {
-			c.hosts.Delete(host)
-			c.n.Add(-1)
-		}
-		return true
-	})
+	f := c.summary.Of(host)
+	return &f
 }

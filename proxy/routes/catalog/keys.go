@@ -8,6 +8,7 @@ import (
 const (
 	countPrefix   = "count/"         // + project: how many proxies it has
 	auditOfPrefix = "audit-of/"      // + project + "/" + what follows AuditPrefix; no value
+	visits        = "visits/"        // not below Serving: nodes' copies have nothing to do with it
 	guardKey      = "guard/prefixes" // changes with each change of a project's prefixes
 )
 

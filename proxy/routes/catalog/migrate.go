@@ -58,11 +58,16 @@ func Migrate(ctx context.Context, from, to store.Store, force bool) (n Migrated,
 	return n, errors.New("the stores still differ: somebody changes records; stop the API on all nodes, and migrate with force")
 }
 
+// lives tells whether a key is one that nodes announce, or of what they count.
+func lives(key string) bool {
+	return strings.HasPrefix(key, NodePrefix) || strings.HasPrefix(key, LockPrefix) || strings.HasPrefix(key, visits) || key == TallyKey
+}
+
 // dump reads all records, but not what nodes announce and count.
 func dump(ctx context.Context, s store.Store) (map[string]store.Entry, error) {
 	all := map[string]store.Entry{}
 	_, err := s.List(ctx, "", func(e store.Entry) error {
-		if !strings.HasPrefix(e.Key, NodePrefix) && !strings.HasPrefix(e.Key, LockPrefix) && e.Key != TallyKey {
+		if !lives(e.Key) {
 			all[e.Key] = e
 		}
 		return nil

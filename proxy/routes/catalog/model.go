@@ -16,7 +16,7 @@ import (
 )
 
 // Prefixes of keys. What a node that serves needs is all below Serving, so that it
-// watches nothing else.
+// watches nothing else, but for who wants visits.
 const (
 	Serving       = "s/"
 	ProjectPrefix = Serving + "project/" // + name
@@ -27,6 +27,8 @@ const (
 	AuditPrefix   = "audit/"             // + time, ID
 	NodePrefix    = "node/"              // + name; announced
 	LockPrefix    = "lock/"              // + name; announced: who does what one node does for all
+	WantedPrefix  = visits + "wanted/"   // + project, process; announced: who shows the visits of a project
+	CountedPrefix = visits + "counted/"  // + project, process; announced: Visits, while somebody wants them
 )
 
 // Meta is who made a record, and when.

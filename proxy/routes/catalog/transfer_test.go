@@ -337,6 +337,11 @@ func TestMigrate(t *testing.T) {
 	if err := node.Set(ctx, Node{Name: "dfw0"}.Encode()); err != nil {
 		t.Fatal(err)
 	}
+	for _, key := range []string{WantedKey("shop", "dfw0/x"), VisitsPrefix("shop") + "dfw0/x"} {
+		if _, err := c.store.Commit(ctx, store.Txn{Put: []store.Put{{Key: key, Value: Visits{Node: "dfw0"}.Encode(store.MaxValue)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if nodes, err := c.Nodes(ctx); err != nil || len(nodes) != 1 || nodes[0].Name != "dfw0" {
 		t.Errorf("nodes: %+v, %v", nodes, err)
 	}

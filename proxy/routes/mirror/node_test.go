@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -72,4 +73,45 @@ func (w *world) nodes(t *testing.T) int {
 	list, err := catalog.New(w.store, catalog.Options{}).Nodes(t.Context())
 	must(t, err)
 	return len(list)
+}
+
+// Commits of keys that are not the routes', such as visits, raise the revision, and
+// no node does anything for them.
+func TestOtherKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.start("a", func(c *Config, _ *times) { c.Disk, c.Reconcile = filepath.Join(w.dir, "copy"), time.Hour })
+	r := w.proxy("shop", "a.example")
+	n.at(r)
+	n.wait("announced and on the disk", func() bool {
+		list, err := catalog.New(w.store, catalog.Options{}).Nodes(t.Context())
+		return err == nil && len(list) == 1 && list[0].Applied >= r && n.Stats().Disk.Revision >= r
+	})
+	type doing struct {
+		said, commits, lists int
+		disk                 DiskStats
+		changed              store.Revision
+		sum                  uint64
+	}
+	did := func() (d doing) {
+		n.wire.set(func(w *wire) {
+			d.said, d.commits, d.lists = w.said, w.commits, w.lists[catalog.Serving]+w.lists[catalog.NodePrefix]
+		})
+		d.disk, d.changed, d.sum = n.Stats().Disk, n.View().Changed, n.View().sum
+		return d
+	}
+	before := did()
+	for i := range 300 {
+		process := fmt.Sprint("n", i%100)
+		r = w.put(store.Put{Key: catalog.WantedKey("shop", process), Value: []byte("{}")},
+			store.Put{Key: catalog.VisitsPrefix("shop") + process, Value: catalog.Visits{Node: process}.Encode(store.MaxValue)})
+	}
+	n.at(r)
+	time.Sleep(100 * time.Millisecond) // for what would come of it
+	if after := did(); after != before {
+		t.Errorf("it did %+v, and has done %+v now", before, after)
+	}
+	if v := n.View(); v.records() != 3 || v.Revision < r {
+		t.Errorf("%d records at revision %d", v.records(), v.Revision)
+	}
 }

@@ -178,6 +178,21 @@ func (v *View) ProxiesOf(project, text, after string, n int) (list []Proxy, next
 	return list, ""
 }
 
+// HostsOf gives the hosts of a project, sorted.
+func (v *View) HostsOf(project string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		p := v.projects.Get(project)
+		if p == nil {
+			return
+		}
+		for r := range p.proxies.All() {
+			if !yield(r.host) {
+				return
+			}
+		}
+	}
+}
+
 // isRecord tells a project or proxy from what else is below [catalog.Serving].
 func isRecord(key string) bool {
 	return strings.HasPrefix(key, catalog.ProxyPrefix) || strings.HasPrefix(key, catalog.ProjectPrefix)

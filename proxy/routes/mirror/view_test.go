@@ -57,6 +57,9 @@ func TestPages(t *testing.T) {
 						break
 					}
 				}
+				if hosts := slices.Collect(v.HostsOf(project)); text == "" && project != "" && !slices.Equal(hosts, want) {
+					t.Errorf("the hosts of %s are %q, want %q", project, hosts, want)
+				}
 				if !slices.Equal(got, want) {
 					t.Errorf("project %q with %q in pages of %d: %d hosts, want %d", project, text, n, len(got), len(want))
 				}

@@ -1,0 +1,198 @@
+package visits
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+
+	"aarch64.com/isthmus/proxy/routes/catalog"
+	"aarch64.com/isthmus/proxy/routes/store"
+)
+
+// Config is what an [Exchange] is told. Node is required.
+type Config struct {
+	// Store is what nodes share; nil: this process has it alone, and its own figures
+	// are all there are.
+	Store store.Store
+	Node  string
+	// Counter is what is told to others; nil: this process serves no visitors.
+	Counter *Counter
+	// Hosts are those of a project. It is needed with Store and Counter, as is Nodes,
+	// which says how many there are.
+	Hosts func(project string) iter.Seq[string]
+	Nodes func() int
+}
+
+// Exchange tells others what this node has counted, if they ask, and asks them. Its
+// methods may be called from many goroutines.
+type Exchange struct {
+	c       Config
+	times   times
+	process string      // what follows the project in its keys; of no other process
+	begin   chan string // projects that somebody began to look at
+
+	mu    sync.Mutex
+	looks map[string]*look // by project
+}
+
+// times are what tests shorten.
+type times struct {
+	every  time.Duration // between reports on a project, at least
+	linger time.Duration // after the last look: others are not asked any more
+	retry  time.Duration // first wait after an error, at most; doubled up to longest
+	long   time.Duration
+}
+
+var usualTimes = times{every: 10 * time.Second, linger: 30 * time.Second, retry: 200 * time.Millisecond, long: 10 * time.Second}
+
+// maxLooks is how many projects a process looks at at a time. For others it has its
+// own figures only.
+const maxLooks = 100
+
+// look is a project that somebody looks at.
+type look struct {
+	at      time.Time          // the last time
+	reports map[string]*report // of other processes, by key
+}
+
+// New makes one. Of others, it hears while [Exchange.Run] runs.
+func New(c Config) *Exchange {
+	return &Exchange{c: c, times: usualTimes, process: c.Node + "/" + rand.Text()[:8], begin: make(chan string, maxLooks), looks: map[string]*look{}}
+}
+
+// Run tells and asks others until ctx ends. Keys that are announced then go when the
+// store is closed.
+func (x *Exchange) Run(ctx context.Context) {
+	if x.c.Store == nil {
+		return
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	if x.c.Counter != nil {
+		all.Go(func() { newPublisher(x).run(ctx) })
+	}
+	for {
+		select {
+		case project := <-x.begin:
+			all.Go(func() { x.follow(ctx, project) })
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Of gives what is known of a project's visits. Who shows it asks again and again:
+// what others say comes a little later.
+func (x *Exchange) Of(project string) Summary {
+	if x.c.Store == nil {
+		return sum(x.c.Node, x.c.Counter, nil)
+	}
+	x.mu.Lock()
+	l := x.looks[project]
+	if l == nil && len(x.looks) < maxLooks {
+		l = &look{}
+		x.looks[project] = l
+		x.begin <- project // there is a place for each look
+	}
+	var others []*report
+	if l != nil {
+		l.at = time.Now()
+		for _, r := range l.reports {
+			others = append(others, r)
+		}
+	}
+	x.mu.Unlock()
+	return sum(x.c.Node, x.c.Counter, others)
+}
+
+// unseen tells whether nobody has looked for a while.
+func (x *Exchange) unseen(l *look) bool { return time.Since(l.at) > x.times.linger }
+
+// follow asks all nodes for a project's visits for as long as somebody looks.
+func (x *Exchange) follow(ctx context.Context, project string) {
+	x.mu.Lock()
+	l := x.looks[project]
+	x.mu.Unlock()
+	want := &said{store: x.c.Store, key: catalog.WantedKey(project, x.process)}
+	for wait := x.times.retry; ; {
+		switch err := x.listen(ctx, project, l, want); {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errUnseen):
+			wait = x.times.retry
+			if want.remove(ctx) != nil {
+				break // or all nodes would go on for nobody
+			}
+			x.mu.Lock()
+			over := x.unseen(l)
+			if over {
+				delete(x.looks, project)
+			}
+			x.mu.Unlock()
+			if over {
+				return
+			}
+			continue
+		}
+		// The store is away, which the mirror tells of.
+		if !sleepUpTo(ctx, wait) {
+			return
+		}
+		wait = min(2*wait, x.times.long)
+	}
+}
+
+var errUnseen = errors.New("nobody looks any more")
+
+// listen keeps what others say until nobody looks any more, or something is wrong.
+func (x *Exchange) listen(ctx context.Context, project string, l *look, want *said) error {
+	seen := func() error {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.unseen(l) {
+			return errUnseen
+		}
+		return nil
+	}
+	if err := seen(); err != nil {
+		return err
+	}
+	if err := want.set(ctx, []byte("{}")); err != nil {
+		return err
+	}
+	prefix := catalog.VisitsPrefix(project)
+	own := prefix + x.process // is nearer at hand, and newer
+	all := map[string]*report{}
+	take := func(e store.Entry) error {
+		if e.Key == own {
+			return nil
+		}
+		delete(all, e.Key)
+		if v, err := catalog.DecodeVisits(e); err == nil { // or it is of a newer version
+			all[e.Key] = newReport(v)
+		}
+		return nil
+	}
+	revision, err := x.c.Store.List(ctx, prefix, take)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	l.reports = all
+	x.mu.Unlock()
+	return x.c.Store.Watch(ctx, prefix, revision, func(changes []store.Change, _ store.Revision) error {
+		x.mu.Lock()
+		for _, c := range changes {
+			if c.Gone {
+				delete(all, c.Key)
+			} else {
+				_ = take(c.Entry)
+			}
+		}
+		x.mu.Unlock()
+		return seen()
+	})
+}
