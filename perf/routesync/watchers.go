@@ -16,7 +16,8 @@ import (
 )
 
 // Watchers is what simulated nodes cost one member of etcd. Each has a connection
-// of its own, watches what nodes watch, and announces itself.
+// of its own, watches what nodes watch (routes, and who wants visits), and announces
+// itself.
 type Watchers struct {
 	N       int     `json:"n"`
 	Changes int     `json:"changes"`
@@ -135,7 +136,7 @@ func (f *fleet) connect(ctx context.Context, w *World, m *labetcd.Member, n int)
 	return err
 }
 
-// start has a store watch and announce itself, as package mirror does.
+// start has a store watch and announce itself, as packages mirror and visits do.
 func (f *fleet) start(ctx context.Context, s *etcd.Store, i int) error {
 	a, err := s.Announce(ctx, fmt.Sprintf("%swatcher%d", catalog.NodePrefix, i))
 	if err != nil {
@@ -148,6 +149,9 @@ func (f *fleet) start(ctx context.Context, s *etcd.Store, i int) error {
 	if err != nil {
 		return err
 	}
+	f.wait.Go(func() {
+		_ = s.Watch(f.watch, catalog.WantedPrefix, revision, func([]store.Change, store.Revision) error { return nil })
+	})
 	ready := make(chan struct{})
 	var once sync.Once
 	f.wait.Go(func() {

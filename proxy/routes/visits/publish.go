@@ -12,7 +12,7 @@ import (
 )
 
 // What all nodes together write at most, however many projects are looked at. A
-// store keeps what is overwritten until it compacts: of an hour, that is 360 MB of
+// store keeps what is overwritten until it compacts: of an hour, that is 360 MB, of
 // etcd's 2 GB.
 const (
 	bytesPerSecond = 100_000
