@@ -117,38 +117,38 @@ func (x *Exchange) follow(ctx context.Context, project string) {
 	l := x.looks[project]
 	x.mu.Unlock()
 	want := &said{store: x.c.Store, key: catalog.WantedKey(project, x.process)}
-	for wait := x.times.retry; ; {
-		switch err := x.listen(ctx, project, l, want); {
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, errUnseen):
+	for wait := x.times.retry; ; wait = min(2*wait, x.times.long) {
+		heard := false
+		err := x.listen(ctx, project, l, want, func() { heard = true })
+		if heard {
 			wait = x.times.retry
-			if want.remove(ctx) != nil {
-				break // or all nodes would go on for nobody
-			}
-			x.mu.Lock()
-			over := x.unseen(l)
-			if over {
-				delete(x.looks, project)
-			}
-			x.mu.Unlock()
-			if over {
-				return
-			}
-			continue
+		}
+		// If the key can't be removed, that is tried again: all nodes go on for it.
+		if errors.Is(err, errUnseen) && want.remove(ctx) == nil && x.forget(project, l) {
+			return
 		}
 		// The store is away, which the mirror tells of.
 		if !sleepUpTo(ctx, wait) {
 			return
 		}
-		wait = min(2*wait, x.times.long)
 	}
+}
+
+// forget ends a look, unless somebody has just looked again.
+func (x *Exchange) forget(project string, l *look) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.unseen(l) {
+		return false
+	}
+	delete(x.looks, project)
+	return true
 }
 
 var errUnseen = errors.New("nobody looks any more")
 
 // listen keeps what others say until nobody looks any more, or something is wrong.
-func (x *Exchange) listen(ctx context.Context, project string, l *look, want *said) error {
+func (x *Exchange) listen(ctx context.Context, project string, l *look, want *said, heard func()) error {
 	seen := func() error {
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -184,6 +184,7 @@ func (x *Exchange) listen(ctx context.Context, project string, l *look, want *sa
 	l.reports = all
 	x.mu.Unlock()
 	return x.c.Store.Watch(ctx, prefix, revision, func(changes []store.Change, _ store.Revision) error {
+		heard()
 		x.mu.Lock()
 		for _, c := range changes {
 			if c.Gone {
