@@ -16,10 +16,10 @@ DEPGUARD    := github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
 # What a Debian machine needs to build, test and run the demo, besides Go. With
-# systemd, openssh-server, unbound, nginx and etcd-server start a service each, which the tests don't need.
+# systemd, openssh-server, unbound, nsd, nginx and etcd-server start a service each, which the tests don't need.
 DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl openssl nginx unbound \
                     openssh-client openssh-server putty-tools dropbear-bin python3-paramiko rsync ssh-audit \
-                    etcd-server apache2-bin chromium pebble dehydrated
+                    etcd-server apache2-bin chromium pebble dehydrated nsd
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 # What emulated machines need on top ("make test-arm64").
