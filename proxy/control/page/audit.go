@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"aarch64.com/isthmus/proxy/routes/catalog"
 )
@@ -85,6 +86,9 @@ func describe(a *catalog.Audit, n names) auditRow {
 	}
 	for _, f := range auditFields {
 		was, is := auditText(before[f.key]), auditText(after[f.key])
+		if f.key == "expires" {
+			was, is = auditTime(was), auditTime(is)
+		}
 		if was == is || f.key == "project" && (was == "" || is == "") { // whose it is, is said beside it
 			continue
 		}
@@ -103,6 +107,14 @@ func fieldsOf(v any) map[string]any {
 		_ = json.Unmarshal(b, &m) // what is no object has no fields
 	}
 	return m
+}
+
+// auditTime is a time of a record as people read it.
+func auditTime(s string) string {
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t.UTC().Format(minuteLayout)
+	}
+	return s
 }
 
 func auditText(v any) string {

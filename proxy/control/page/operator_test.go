@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,10 +29,11 @@ func TestOperator(t *testing.T) {
 	wilma.get("/projects/wiki").says("No proxies yet", "Wiki")
 	wilma.get("/projects/wiki/tokens").says("Wilma", "you signed in with it", "New tokens are made by the operator").hides(secret, "Make token")
 	o.get("/projects/wiki/tokens").says("Wilma", "Read and change").hides(secret)
-	if all := must2(w.catalog.Tokens(t.Context(), "wiki")); len(all) != 2 || time.Until(all[0].Expires) > 31*24*time.Hour {
+	all := must2(w.catalog.Tokens(t.Context(), "wiki"))
+	if len(all) != 2 || time.Until(all[0].Expires) > 31*24*time.Hour {
 		t.Errorf("%+v", all)
 	}
-	o.get("/projects/wiki/audit").says("Made token “Wilma”", "Added project wiki", "by “Olga”", "VM prefixes: 2001:db8:66::/64, 2001:db8:67::/64")
+	o.get("/projects/wiki/audit").says("Made token “Wilma”", "Added project wiki", "by “Olga”", "VM prefixes: 2001:db8:66::/64, 2001:db8:67::/64", "Ends: "+all[slices.IndexFunc(all, func(t catalog.Token) bool { return t.Parent == "" })].Expires.UTC().Format("2 Jan 2006, 15:04 UTC"))
 
 	wilma.fill("/projects/wiki/add", "host", "wiki.example", "backends", "2001:db8:67::2").status(http.StatusSeeOther)
 	wilma.get("/projects/wiki/proxies/wiki.example").says("can't have a CNAME", "AAAA", "2001:db8:67::2")

@@ -248,7 +248,7 @@ func TestLiveParts(t *testing.T) {
 		v    *visitor
 		path string
 		says string
-	}{{v, "/projects/shop?q=www", "1 in all"}, {v, "/projects/shop/proxies/www.shop.example", "Waiting for TXT record"}, {o, "/projects", "The Shop"}, {o, "/hypervisors", "hv1"}} {
+	}{{v, "/projects/shop?q=www", "1 in all"}, {o, "/projects/blog", "No proxies yet"}, {v, "/projects/shop/proxies/www.shop.example", "Waiting for TXT record"}, {v, "/projects/shop/proxies/www.shop.example", "2001:db8:64::2"}, {o, "/projects", "The Shop"}, {o, "/hypervisors", "hv1"}} {
 		page := c.v.get(c.path).status(http.StatusOK)
 		live := ""
 		for n := range page.parse().Descendants() {
@@ -280,6 +280,10 @@ func TestLiveParts(t *testing.T) {
 	}
 	w.visitor().get("/projects/shop?live=1").status(http.StatusUnauthorized)
 	v.get("/projects/shop/proxies/none.example?live=1").status(http.StatusNotFound)
+	// Of a page that has been open while others have deleted what was on it.
+	v.get("/projects/shop?live=1&after=www.shop.example").says("There is none on this page any more")
+	w.applied(must2(w.catalog.DeleteProxy(t.Context(), root, "shop", "www.shop.example", catalog.Match{})))
+	v.get("/projects/shop?live=1").says("No proxies yet").hides("No host name has")
 }
 
 func TestStates(t *testing.T) {

@@ -10,6 +10,9 @@ import (
 	"unicode/utf8"
 )
 
+// minuteLayout is how a time of another day is written.
+const minuteLayout = "2 Jan 2006, 15:04 UTC"
+
 // moment is a time for people and for programs.
 type moment struct{ Text, ISO, Exact string }
 
@@ -22,7 +25,7 @@ func momentOf(t, now time.Time) moment {
 	d = d.Abs()
 	switch {
 	case d >= 24*time.Hour:
-		m.Text = t.UTC().Format("2 Jan 2006, 15:04 UTC")
+		m.Text = t.UTC().Format(minuteLayout)
 		return m
 	case d >= time.Hour:
 		m.Text = plural(int(d/time.Hour), "hour")
