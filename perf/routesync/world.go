@@ -37,6 +37,21 @@ type Config struct {
 	Binary string // the isthmus to run
 	Etcd   labetcd.Config
 	Nodes  int
+	Bare   bool // without the project whose changes are timed
+
+	// Extend, if there is one, says what more a node shall have, whose host is there
+	// already and whose process is not.
+	Extend func(*Node) (Extension, error)
+}
+
+// Extension is what a node has beyond the cluster.
+type Extension struct {
+	// At is where its web proxy listens as well, for the visitors of Ask and Until, and
+	// From is where those are.
+	At   netip.AddrPort
+	From *lab.Host
+	// Sections are more of its configuration.
+	Sections string
 }
 
 // World is a cluster of etcd with nodes that serve what is in it.
@@ -58,6 +73,8 @@ type Node struct {
 	Host *lab.Host
 	Addr netip.AddrPort // of its web proxy
 	API  *client.Client // as root of its host
+	// Socket is the path of its control socket.
+	Socket string
 
 	world   *World
 	config  string // file
@@ -88,6 +105,9 @@ func New(ctx context.Context, l *lab.Lab, c Config) (*World, error) {
 		if err := n.Start(ctx); err != nil {
 			return w, err
 		}
+	}
+	if c.Bare {
+		return w, nil
 	}
 	api := w.Nodes[0].API
 	if _, _, err := api.PutProject(ctx, project, wire.PutProject{Prefixes: []string{netip.PrefixFrom(w.VMs[0], 64).Masked().String()}, MaxProxies: 10000}, client.If{}); err != nil {
@@ -133,21 +153,34 @@ func (w *World) addNode(i int) error {
 	if err := w.Etcd.Join(n.Host); err != nil {
 		return err
 	}
-	n.Addr = netip.AddrPortFrom(w.Etcd.Addr(n.Host), 80)
+	inside := netip.AddrPortFrom(w.Etcd.Addr(n.Host), 80)
+	more := Extension{At: inside, From: w.Etcd.Net}
+	listens := []netip.AddrPort{inside}
+	if w.config.Extend != nil {
+		if more, err = w.config.Extend(n); err != nil {
+			return err
+		}
+		listens = append(listens, more.At)
+	}
+	n.Addr = more.At
 	dir := filepath.Join(w.dir, n.Name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	quoted, err := json.Marshal(w.Etcd.Endpoints())
+	endpoints, err := json.Marshal(w.Etcd.Endpoints())
+	if err != nil {
+		return err
+	}
+	fronts, err := json.Marshal(listens)
 	if err != nil {
 		return err
 	}
 	n.config = filepath.Join(dir, "isthmus.toml")
-	socket := filepath.Join(dir, "control.sock")
+	n.Socket = filepath.Join(dir, "control.sock")
 	text := fmt.Sprintf(`pop = "dfw"
 domain = "infra.example"
 [proxy]
-listen_http = ["[%s]:80"]
+listen_http = %s
 vm_prefixes = ["%s", "%s"]
 [routes]
 engine = "etcd"
@@ -159,17 +192,17 @@ endpoints = %s
 socket = "%s"
 [metrics]
 listen = ""
-`, n.Addr.Addr(), prefixes, netip.PrefixFrom(w.VMs[0], 64).Masked(), n.Name, dir, quoted, socket)
+%s`, fronts, prefixes, netip.PrefixFrom(w.VMs[0], 64).Masked(), n.Name, dir, endpoints, n.Socket, more.Sections)
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		return err
 	}
-	if n.API, err = client.New(client.Options{URL: "unix:" + socket}); err != nil {
+	if n.API, err = client.New(client.Options{URL: "unix:" + n.Socket}); err != nil {
 		return err
 	}
 	n.web = &http.Client{
 		Timeout: 10 * time.Second,
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return w.Etcd.Net.Dial(ctx, "tcp6", n.Addr.String())
+			return more.From.Dial(ctx, "tcp", n.Addr.String())
 		}},
 	}
 	w.Nodes = append(w.Nodes, n)

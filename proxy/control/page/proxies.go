@@ -72,6 +72,9 @@ func listProxies(q *request) error {
 	for i := range list {
 		b.Rows = append(b.Rows, proxyRow{list[i], stateOf(&list[i], nodes), b.visits(list[i].Host)})
 	}
+	if len(b.Rows) == 0 {
+		b.Coverage = "" // of nothing
+	}
 	b.pages(q, "after", next)
 	return q.render(200, "proxies", &view{Title: "Proxies", Project: &project, Tab: "proxies", Live: true, Body: b})
 }
