@@ -91,6 +91,9 @@ func TestProxiesTab(t *testing.T) {
 	colleague.Shows(vm.String(), live) // by itself
 	b.Press("← All proxies")
 	b.Shows(site, live)
+	// Each hypervisor has led a visitor to one VM, the other, and the first again; visits
+	// of all are added up.
+	b.Until(fmt.Sprintf(`parseInt(document.querySelector("[data-part^='visits ']").innerText) >= %d`, 3*nodes))
 	b.Shot("list")
 
 	colleague.Press("Delete")
