@@ -20,6 +20,8 @@ VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl openssl nginx unbound \
                     openssh-client openssh-server putty-tools dropbear-bin python3-paramiko rsync ssh-audit \
                     etcd-server apache2-bin chromium pebble dehydrated nsd
+# Packages of perf whose tests run the program and others, and compute nothing.
+OUTSIDE          := emulator|endtoend|http3|proxiestab|routesync|visitors
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.
 DEB_GENERATE     := clang llvm libbpf-dev linux-libc-dev
 # What emulated machines need on top ("make test-arm64").
@@ -55,14 +57,15 @@ release: check-go ## build static, reproducible binaries for amd64 and arm64 in 
 demo: build ## show it at work in network namespaces (as root)
 	@./.ci/as-root ./bin/isthmus demo
 
-# -p 1: the integration tests share the machine, and their labs sweep up what
-# killed ones have left.
+# Two packages at a time, however many processors there are: the integration tests share
+# the machine, and much of their time they wait. The race detector sees one process, so
+# packages that look at isthmus from outside are not run a second time.
 test: check-go ## run all tests; as root the integration tests, too
 	@[ "$$(id -u)" = 0 ] || echo "make test: not root, so the integration tests will be skipped"
-	$(GO) test -p 1 -timeout 10m $(TESTFLAGS) ./...
+	$(GO) test -p 2 -timeout 10m $(TESTFLAGS) ./...
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "the same with the race detector:"; \
-		$(GO) test -race -p 1 -timeout 15m $(TESTFLAGS) ./...; \
+		$(GO) test -race -p 2 -timeout 15m $(TESTFLAGS) $$($(GO) list ./... | grep -vE '/perf/($(OUTSIDE))$$'); \
 	else \
 		echo "make test: no C compiler, so no second run with the race detector (make deps installs one)"; \
 	fi
