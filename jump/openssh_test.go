@@ -192,8 +192,8 @@ func TestSharedConnection(t *testing.T) {
 func TestLocalForward(t *testing.T) {
 	w := newWorld(t, roomy)
 	w.sshd()
-	w.background("ssh", "-F", w.file("ssh_config"), "-N", "-L", w.file("vm22")+":["+vmAddr+"]:22", "-L", "2222:["+vmAddr+"]:22", "jump@"+jump4)
-	w.socket("vm22")
+	w.background("ssh", "-F", w.file("ssh_config"), "-N", "-L", "2222:["+vmAddr+"]:22", "-L", w.file("vm22")+":["+vmAddr+"]:22", "jump@"+jump4)
+	w.socket("vm22") // the last one
 	for range 3 {
 		w.ok(w.ssh("-p", "2222", "root@127.0.0.1", "echo hello"), "hello\n")
 	}
