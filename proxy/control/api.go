@@ -86,7 +86,7 @@ func add[I, O any](a *api, op huma.Operation, verb catalog.Verb, f func(ctx cont
 		c := a.config()
 		out, err := f(ctx, c, in)
 		if err != nil {
-			return nil, c.failure(&op, err)
+			return nil, c.failure(ctx, &op, err)
 		}
 		return out, nil
 	})

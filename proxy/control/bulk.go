@@ -62,7 +62,7 @@ func (a *api) addBulk() {
 				defer func() { <-c.shared.bulk }()
 				f(w, r, c)
 			case <-r.Context().Done():
-				answerFailure(w, c.serverFailure(op.OperationID, r.Context().Err()))
+				answerFailure(w, c.serverFailure(r.Context(), op.OperationID, r.Context().Err()))
 			}
 		})
 	}
@@ -130,7 +130,7 @@ func (a *api) export(w http.ResponseWriter, r *http.Request, c *Config) {
 	case out.begun:
 		panic(http.ErrAbortHandler) // the client must not take it for the whole
 	default:
-		answerFailure(w, c.serverFailure("export", err))
+		answerFailure(w, c.serverFailure(r.Context(), "export", err))
 	}
 }
 
@@ -163,7 +163,7 @@ func (a *api) bring(w http.ResponseWriter, r *http.Request, c *Config) {
 	defer c.shared.tokens.forget()
 	done, err := c.Catalog.Import(r.Context(), actor(r.Context()), http.MaxBytesReader(w, r.Body, c.maxImport), o)
 	if err != nil {
-		answerFailure(w, c.importFailure(err))
+		answerFailure(w, c.importFailure(r.Context(), err))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -175,7 +175,7 @@ func (a *api) bring(w http.ResponseWriter, r *http.Request, c *Config) {
 
 // importFailure makes an error of an import into an answer. What is neither the
 // store's nor the connection's is the file's.
-func (c *Config) importFailure(err error) error {
+func (c *Config) importFailure(ctx context.Context, err error) error {
 	var tooLarge *http.MaxBytesError
 	var network net.Error
 	switch {
@@ -187,8 +187,8 @@ func (c *Config) importFailure(err error) error {
 		return wire.Refuse(http.StatusBadRequest, "the file broke off")
 	case errors.Is(err, store.ErrFull):
 		return wire.Refuse(http.StatusInsufficientStorage, "%v; a part of the file may be in; make room and import it again", err)
-	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return later(wire.Refuse(http.StatusServiceUnavailable, "the store does not answer now; a part of the file may be in; import it again"), time.Second)
+	case away(err):
+		return later(wire.Refuse(http.StatusServiceUnavailable, "the store does not answer now (%s); a part of the file may be in; import it again", c.trouble(ctx, err)), time.Second)
 	}
 	p := wire.Refuse(http.StatusUnprocessableEntity, "validation failed")
 	for _, one := range catalog.Problems(err) {

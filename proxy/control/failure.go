@@ -17,7 +17,7 @@ import (
 )
 
 // failure makes an error of the catalog into an answer for the client.
-func (c *Config) failure(op *huma.Operation, err error) error {
+func (c *Config) failure(ctx context.Context, op *huma.Operation, err error) error {
 	if p := (*wire.Problem)(nil); errors.As(err, &p) {
 		return err
 	}
@@ -45,17 +45,33 @@ func (c *Config) failure(op *huma.Operation, err error) error {
 	case errors.Is(err, store.ErrFull):
 		return wire.Refuse(http.StatusInsufficientStorage, "%v; nothing has been changed; tell the operator", err)
 	}
-	return c.serverFailure(op.OperationID, err)
+	return c.serverFailure(ctx, op.OperationID, err)
 }
 
 // serverFailure is for what the client can't help.
-func (c *Config) serverFailure(what string, err error) error {
-	switch {
-	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return later(wire.Refuse(http.StatusServiceUnavailable, "the store does not answer now; a change may have been made or not: send it again, it is safe to"), time.Second)
+func (c *Config) serverFailure(ctx context.Context, what string, err error) error {
+	if away(err) {
+		return later(wire.Refuse(http.StatusServiceUnavailable, "the store does not answer now (%s); a change may have been made or not: send it again, it is safe to", c.trouble(ctx, err)), time.Second)
 	}
 	c.Log(true, "API: "+what+": "+err.Error())
 	return wire.Refuse(http.StatusInternalServerError, "something went wrong here; the operator's log says what")
+}
+
+// away tells whether the store did not answer, or not in time.
+func away(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// trouble says what is wrong with the store, to who asks. Of a request whose time was
+// over, what follows the store knows better.
+func (c *Config) trouble(ctx context.Context, err error) string {
+	p := access.From(ctx)
+	if !errors.Is(err, store.ErrUnavailable) && access.Told(p, err) {
+		if why := c.Mirror.Stats().Problem; why != "" {
+			return why
+		}
+	}
+	return access.Trouble(p, err)
 }
 
 // later adds when it is worth asking again.
@@ -89,7 +105,7 @@ func place(op *huma.Operation, wrong *catalog.Invalid) wire.Error {
 }
 
 // unauthorized is the answer to who could not say who asks (RFC 6750 3).
-func (c *Config) unauthorized(w http.ResponseWriter, given bool, err error) {
+func (c *Config) unauthorized(ctx context.Context, w http.ResponseWriter, given bool, err error) {
 	var flood *access.ErrFlood
 	switch {
 	case errors.As(err, &flood):
@@ -102,7 +118,7 @@ func (c *Config) unauthorized(w http.ResponseWriter, given bool, err error) {
 		w.Header().Set("WWW-Authenticate", challenge)
 		problem(w, wire.Refuse(http.StatusUnauthorized, "%v", err))
 	default:
-		answerFailure(w, c.serverFailure("who asks", err))
+		answerFailure(w, c.serverFailure(ctx, "who asks", err))
 	}
 }
 

@@ -136,7 +136,7 @@ func (h *handler) serveAPI(c *Config, w http.ResponseWriter, r *http.Request) {
 	who, given, err := c.who(ctx, r)
 	cancel()
 	if err != nil {
-		c.unauthorized(w, given, err)
+		c.unauthorized(r.Context(), w, given, err)
 		return
 	}
 	if p := h.api.misrouted(c, w, r); p != nil {
@@ -193,7 +193,11 @@ func (c *Config) await(ctx context.Context, r *http.Request) *wire.Problem {
 	select {
 	case <-c.Mirror.Ready():
 	default:
-		return wire.Refuse(http.StatusServiceUnavailable, "this node has read nothing of the store yet; ask again")
+		why := ""
+		if problem := c.Mirror.Stats().Problem; problem != "" && access.From(ctx).Operator() {
+			why = " (" + problem + ")"
+		}
+		return wire.Refuse(http.StatusServiceUnavailable, "this node has read nothing of the store yet%s; ask again", why)
 	}
 	value := r.Header.Get(RevisionHeader)
 	if value == "" {

@@ -129,7 +129,7 @@ func (g *Guard) Enter(ctx context.Context, client netip.Addr, secret string) (Pr
 		g.failures.take(clientnet.Of(client), now)
 		return Principal{}, ErrUnknown
 	case err != nil:
-		return Principal{}, err
+		return Principal{}, &ErrAway{ok && old.token.Verb == catalog.Operator && now.Sub(old.at) <= known && !expired(old.token, now), err}
 	}
 	g.remember(hash, answer{token, now})
 	return g.admit(token, now)

@@ -245,6 +245,23 @@ var (
 	errCrossOrigin = &failure{http.StatusForbidden, "The request came from another site", "Nothing was changed. Open this page itself and try again there."}
 )
 
+// why says what keeps the store from answering: to operators all there is.
+func (q *request) why(err error) string {
+	late := !errors.Is(err, store.ErrUnavailable)
+	text := "The place where proxies are stored can't be reached from this hypervisor."
+	if late {
+		text = "The place where proxies are stored does not answer in time."
+	}
+	if !access.Told(q.who, err) {
+		return text
+	}
+	cause := err.Error()
+	if problem := q.Mirror.Stats().Problem; late && problem != "" {
+		cause = problem
+	}
+	return text + " The cause: " + cause + "."
+}
+
 // refuse answers with an error.
 func (q *request) refuse(err error) {
 	var f *failure
@@ -258,7 +275,7 @@ func (q *request) refuse(err error) {
 		f = &failure{http.StatusTooManyRequests, "Too many requests", fmt.Sprintf("Wait %s, then try again.", plural(int(flood.Wait/time.Second)+1, "second"))}
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		q.w.Header().Set("Retry-After", "5")
-		f = &failure{http.StatusServiceUnavailable, "Not available right now", "The place where proxies are stored does not answer. Sites go on being served as before. Whether your last change was saved is not certain: look again in a minute."}
+		f = &failure{http.StatusServiceUnavailable, "Not available right now", q.why(err) + " Sites go on being served as before. Whether your last change was saved is not certain: look again in a minute."}
 	case errors.Is(err, store.ErrFull):
 		f = &failure{http.StatusInsufficientStorage, "The storage is full", "Nothing was changed. Sites go on being served. Tell the operator, who has to make room."}
 	case errors.Is(err, context.Canceled):
