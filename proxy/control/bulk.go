@@ -186,7 +186,7 @@ func (c *Config) importFailure(ctx context.Context, err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return wire.Refuse(http.StatusBadRequest, "the file broke off")
 	case errors.Is(err, store.ErrFull):
-		return wire.Refuse(http.StatusInsufficientStorage, "%v; a part of the file may be in; make room and import it again", err)
+		return wire.Refuse(http.StatusInsufficientStorage, "%s; a part of the file may be in; make room and import it again", c.trouble(ctx, err))
 	case away(err):
 		return later(wire.Refuse(http.StatusServiceUnavailable, "the store does not answer now (%s); a part of the file may be in; import it again", c.trouble(ctx, err)), time.Second)
 	}

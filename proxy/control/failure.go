@@ -43,7 +43,7 @@ func (c *Config) failure(ctx context.Context, op *huma.Operation, err error) err
 	case errors.Is(err, store.ErrConflict):
 		return wire.Refuse(http.StatusPreconditionFailed, "it is not what If-Match or If-None-Match says any more: somebody else has changed it; get it again and look at what is new")
 	case errors.Is(err, store.ErrFull):
-		return wire.Refuse(http.StatusInsufficientStorage, "%v; nothing has been changed; tell the operator", err)
+		return wire.Refuse(http.StatusInsufficientStorage, "%s; nothing has been changed; tell the operator", c.trouble(ctx, err))
 	}
 	return c.serverFailure(ctx, op.OperationID, err)
 }
@@ -66,7 +66,7 @@ func away(err error) bool {
 // over, what follows the store knows better.
 func (c *Config) trouble(ctx context.Context, err error) string {
 	p := access.From(ctx)
-	if !errors.Is(err, store.ErrUnavailable) && access.Told(p, err) {
+	if errors.Is(err, context.DeadlineExceeded) && access.Told(p, err) {
 		if why := c.Mirror.Stats().Problem; why != "" {
 			return why
 		}

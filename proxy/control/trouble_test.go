@@ -83,3 +83,17 @@ func TestWhyTheStoreIsAway(t *testing.T) {
 		t.Errorf("over the control socket: %v", err)
 	}
 }
+
+// A store that is full is no secret. Where it is, and what to do there, is.
+func TestStoreFull(t *testing.T) {
+	w := newWorld(t)
+	f := w.fail()
+	why := fmt.Errorf("%w: commit, %s: database space exceeded; compact (etcdctl)", store.ErrFull, etcdAt)
+	f.commits.Store(&why)
+	w.detail(w.ask("PUT", shopProxy, w.shop, toVM), 507, "the store is full; nothing has been changed", false)
+	w.detail(w.ask("PUT", shopProxy, w.operator, toVM), 507, etcdAt+": database space exceeded", true)
+	c := w.dial(client.Options{URL: "unix:" + w.socket()})
+	if _, _, err := c.PutProxy(t.Context(), "shop", "www.shop.example", wire.PutProxy{Backends: []netip.Addr{netip.MustParseAddr("2001:db8:64::2")}}, client.If{}); err == nil || !strings.Contains(err.Error(), etcdAt) {
+		t.Errorf("over the control socket: %v", err)
+	}
+}

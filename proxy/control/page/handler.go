@@ -252,14 +252,18 @@ func (q *request) why(err error) string {
 	if late {
 		text = "The place where proxies are stored does not answer in time."
 	}
+	if problem := q.Mirror.Stats().Problem; late && problem != "" && access.Told(q.who, err) {
+		return text + " The cause: " + problem + "."
+	}
+	return text + q.cause(err)
+}
+
+// cause is a sentence for operators. What the store says has its addresses in it.
+func (q *request) cause(err error) string {
 	if !access.Told(q.who, err) {
-		return text
+		return ""
 	}
-	cause := err.Error()
-	if problem := q.Mirror.Stats().Problem; late && problem != "" {
-		cause = problem
-	}
-	return text + " The cause: " + cause + "."
+	return " The cause: " + err.Error() + "."
 }
 
 // refuse answers with an error.
@@ -277,7 +281,7 @@ func (q *request) refuse(err error) {
 		q.w.Header().Set("Retry-After", "5")
 		f = &failure{http.StatusServiceUnavailable, "Not available right now", q.why(err) + " Sites go on being served as before. Whether your last change was saved is not certain: look again in a minute."}
 	case errors.Is(err, store.ErrFull):
-		f = &failure{http.StatusInsufficientStorage, "The storage is full", "Nothing was changed. Sites go on being served. Tell the operator, who has to make room."}
+		f = &failure{http.StatusInsufficientStorage, "The storage is full", "Nothing was changed. Sites go on being served. Tell the operator, who has to make room." + q.cause(err)}
 	case errors.Is(err, context.Canceled):
 		return // nobody is there to read it
 	default:

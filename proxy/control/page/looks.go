@@ -2,11 +2,15 @@ package page
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"aarch64.com/isthmus/proxy/control/access"
 	"aarch64.com/isthmus/proxy/control/wire"
 	"aarch64.com/isthmus/proxy/routes/catalog"
+	"aarch64.com/isthmus/proxy/routes/store"
 )
 
 // looks are those at the DNS that this node has made for people who look at a
@@ -117,11 +121,19 @@ func (s *server) look(ctx context.Context, p catalog.Proxy) {
 	defer cancel()
 	_, cname, err := s.Check(ctx, p)
 	found = look{At: s.now(), CNAME: cname}
-	if err != nil {
+	var said *wire.Problem
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
 		found.Err = "The name servers did not answer in time."
-		if ctx.Err() == nil {
-			found.Err = upperFirst(err.Error()) + "."
-		}
+	case errors.As(err, &said), errors.Is(err, catalog.ErrNotFound):
+		found.Err = upperFirst(err.Error()) + "."
+	case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrUnavailable):
+		// Customers are shown this, whoever has asked for it.
+		found.Err = upperFirst(access.Trouble(access.Principal{}, err)) + "."
+	default:
+		s.Log(true, fmt.Sprintf("page: look at the DNS for %s: %v", p.Host, err))
+		found.Err = "The look at the DNS failed."
 	}
 }
 

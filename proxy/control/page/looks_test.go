@@ -2,9 +2,9 @@ package page
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +12,7 @@ import (
 
 	"aarch64.com/isthmus/proxy/control/wire"
 	"aarch64.com/isthmus/proxy/routes/catalog"
+	"aarch64.com/isthmus/proxy/routes/store"
 )
 
 // Many who have a page open are one look at the DNS, now and then.
@@ -42,7 +43,7 @@ func TestLooks(t *testing.T) {
 			t.Errorf("%+v after %d looks", l, looks.Load())
 		}
 		time.Sleep(10 * time.Second)
-		result = errors.New("too many looks")
+		result = wire.Refuse(http.StatusTooManyRequests, "too many looks")
 		s.keepLooking(&p)
 		time.Sleep(2 * time.Second)
 		if l := s.looks.of(&p); l.Err != "Too many looks." || looks.Load() != 2 {
@@ -97,6 +98,34 @@ func TestBeyond(t *testing.T) {
 	} {
 		if got := beyond(in, "TXT missing"); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// What a look says is shown to customers, so that nothing of the store's addresses is
+// in it.
+func TestLooksThatFail(t *testing.T) {
+	const at = "etcd at https://etcd1.internal:2379"
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("%w: commit, %s: database space exceeded", store.ErrFull, at), "The store is full."},
+		{fmt.Errorf("%w: commit, %s: connection refused", store.ErrUnavailable, at), "The store can't be reached."},
+		{fmt.Errorf("commit, %s: what is this", at), "The look at the DNS failed."},
+		{wire.Refuse(http.StatusTooManyRequests, "too many looks"), "Too many looks."},
+	} {
+		logged := ""
+		s := &server{Config: Config{
+			Check: func(_ context.Context, p catalog.Proxy) (catalog.Proxy, wire.Found, error) {
+				return p, wire.Found{}, c.err
+			},
+			Log: func(_ bool, message string) { logged = message }, now: time.Now,
+		}}
+		s.looks.init()
+		p := shopProxy("www.shop.example")
+		if !s.lookNow(t.Context(), p) || s.looks.of(&p).Err != c.want || logged != "" && !strings.Contains(logged, at) {
+			t.Errorf("%v: %q, logged %q", c.err, s.looks.of(&p).Err, logged)
 		}
 	}
 }
