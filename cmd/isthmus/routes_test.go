@@ -14,6 +14,7 @@ import (
 	"aarch64.com/isthmus/perf/lab/labetcd"
 	"aarch64.com/isthmus/perf/lab/labetcd/etcdtest"
 	"aarch64.com/isthmus/proxy/control/wire"
+	"aarch64.com/isthmus/proxy/routes/store/etcd"
 )
 
 // routesLab is a proxyLab whose web proxy has a store of routes and an API.
@@ -458,5 +459,40 @@ func eventually(t *testing.T, what string, holds func() (ok bool, said string)) 
 		if time.Now().After(end) {
 			t.Fatalf("%s does not come:\n%s", what, said)
 		}
+	}
+}
+
+// What is announced goes with the process, so that the end does not wait for a
+// cluster that is away. A store's request has etcd.DefaultTimeout.
+func TestRoutesStopWithoutCluster(t *testing.T) {
+	for _, how := range []string{"killed", "frozen"} {
+		t.Run(how, func(t *testing.T) {
+			r := newRoutesLab(t)
+			etcdtest.Debian(t)
+			cluster := etcdtest.Start(t, r.lab, labetcd.Config{})
+			if err := cluster.Join(r.host); err != nil {
+				t.Fatal(err)
+			}
+			r.configure(fmt.Sprintf("engine = 'etcd'\n[routes.etcd]\nendpoints = [%q]", cluster.Endpoints()[0]))
+			s := r.start()
+			r.shop()
+			r.says("routes add www.shop.example "+shopAddr+" --project shop", "live on 1 of 1 hypervisors")
+			if m := cluster.Members[0]; how == "killed" {
+				m.Kill()
+			} else if err := m.Freeze(); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			r.stop(s, syscall.SIGTERM)
+			if took := time.Since(began); took >= etcd.DefaultTimeout/2 {
+				t.Errorf("it has ended after %v", took)
+			} else {
+				t.Logf("it has ended after %v", took)
+			}
+			// The copy on the disk has what was acknowledged.
+			s = r.start()
+			r.gets("http://www.shop.example/", "shop")
+			r.stop(s, syscall.SIGTERM)
+		})
 	}
 }

@@ -48,6 +48,7 @@ type routesNode struct {
 	mu      sync.Mutex
 	vms     []netip.Prefix
 	holders int
+	ending  []<-chan struct{} // what uses the store until it is closed
 
 	visits *visits.Counter
 	others *visits.Exchange // of what is counted
@@ -235,19 +236,41 @@ func (n *routesNode) setVMs(vms []netip.Prefix) {
 	n.mirror.SetReach(rule.Check)
 }
 
+// endsAfter has the store stay until a channel is closed, if that is soon.
+func (n *routesNode) endsAfter(done <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ending = append(n.ending, done)
+}
+
+// goodbye is how long what uses the store may still take to end by itself. While the
+// store is away, removing what was announced would take seconds; closing the store
+// ends that, and the keys go with the process.
+const goodbye = 200 * time.Millisecond
+
 // release ends a service's use of it. With the last one, the routes stay as they
 // are, the disk gets them, and the store is closed: another process can have it.
 func (n *routesNode) release() {
 	n.mu.Lock()
 	n.holders--
-	last := n.holders == 0
+	last, ending := n.holders == 0, append(n.ending, n.done)
 	n.mu.Unlock()
 	if !last {
 		return
 	}
 	n.cancel()
-	<-n.done
+	soon, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	for _, done := range ending {
+		select {
+		case <-done:
+		case <-soon.Done():
+		}
+	}
 	if err := n.store.Close(); err != nil {
 		n.log.Warn().Msg(fmt.Sprintf("routes: close the store: %v", err))
+	}
+	for _, done := range ending {
+		<-done
 	}
 }

@@ -72,7 +72,7 @@ func openAPI(c *config.Config, common *shared, log zerolog.Logger) (service, err
 	release := s.release
 	s.release = func() {
 		cancel()
-		<-looked
+		s.node.endsAfter(looked)
 		release()
 	}
 	log.Info().Strs("listen", apiListens(c)).Str("store", describeStore(c)).Msg("API is there")

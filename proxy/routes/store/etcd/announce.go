@@ -224,9 +224,14 @@ func (a *announcement) Close() error {
 	})
 }
 
+// farewell is how long a store that ends tries to give its lease back. What is lost
+// if it can't are keys that go with the process anyway.
+const farewell = 400 * time.Millisecond
+
 // close gives the lease back, and with it all keys.
 func (l *lease) close() {
 	l.cancel()
+	defer time.AfterFunc(farewell, l.s.cancel).Stop()
 	l.loop.Wait()
 	l.turn <- struct{}{} // for ever
 	if l.id == 0 {
@@ -236,7 +241,7 @@ func (l *lease) close() {
 	if err != nil {
 		return
 	}
-	ctx, cancel := l.s.within(l.s.ctx, l.s.timeout/2)
+	ctx, cancel := l.s.within(l.s.ctx, farewell)
 	defer cancel()
 	_, _ = client.Revoke(ctx, l.id) // else they go when the lease ends
 }
