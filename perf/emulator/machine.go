@@ -45,7 +45,7 @@ var Machines = []Machine{
 	},
 	{
 		Name: "debian12", Arch: "arm64", Suite: "bookworm", Kernel: "linux-image-arm64",
-		CPUs: 2, Memory: 3072, Patience: patience, Packages: kernelPackages, Tests: kernelTests, Skips: before62, Demo: true,
+		CPUs: 2, Memory: 3072, Patience: patience, Packages: []string{"xsk", "xsk/tun", "translate/router/nat44", "cmd/isthmus"}, Tests: kernelTests, Skips: before62, Demo: true,
 	},
 	{
 		Name: "debian12-amd64", Arch: "amd64", Suite: "bookworm", Kernel: "linux-image-amd64",
