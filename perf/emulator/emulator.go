@@ -35,7 +35,7 @@ type Result struct {
 	Skipped []Event
 	LeftOut string // why it did not run
 	Took    time.Duration
-	CPU     time.Duration // of QEMU
+	CPU     time.Duration // of QEMU; of a processor alone, that of its jobs
 	Err     error
 }
 
@@ -137,6 +137,9 @@ func (r *Result) take(e Event, o *Options) error {
 		r.Skipped = append(r.Skipped, e)
 	case "job":
 		r.Jobs = append(r.Jobs, e)
+		if r.Machine.User {
+			r.CPU += time.Duration(e.Used) * time.Millisecond
+		}
 		if o.Verbose {
 			how := "ok"
 			if !e.OK {

@@ -25,4 +25,5 @@ type Event struct {
 	OK     bool   `json:",omitempty"` // of a job
 	Passed int    `json:",omitempty"` // tests of a job
 	Millis int64  `json:",omitempty"`
+	Used   int64  `json:",omitempty"` // CPU time of a job, in ms
 }

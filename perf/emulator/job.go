@@ -55,6 +55,9 @@ func (j Job) Run(ctx context.Context, tell func(Event)) {
 	w.Close()
 	<-read
 	e := Event{Kind: "job", Job: j.Name, OK: err == nil, Passed: passed, Millis: time.Since(begin).Milliseconds()}
+	if c.ProcessState != nil { // else it did not start
+		e.Used = (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Milliseconds()
+	}
 	switch {
 	case ctx.Err() != nil:
 		e.Text = fmt.Sprintf("it did not end within %d s\n%s", j.Seconds, tail)

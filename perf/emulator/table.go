@@ -51,16 +51,20 @@ func table(out io.Writer, results []*Result) error {
 	return nil
 }
 
-// ran names the packages whose tests ran, and what else did.
+// ran names the packages whose tests ran, or counts them, and what else did.
 func (r *Result) ran() string {
-	if len(r.Jobs) > 12 {
-		return fmt.Sprintf("%d packages", len(r.Jobs))
-	}
-	var list []string
+	var packages, more []string
 	for _, j := range r.Jobs {
-		list = append(list, strings.TrimPrefix(j.Job, "isthmus "))
+		if name, ok := strings.CutPrefix(j.Job, "isthmus "); ok {
+			more = append(more, name)
+		} else {
+			packages = append(packages, j.Job)
+		}
 	}
-	return strings.Join(list, " ")
+	if len(packages) > 4 {
+		packages = []string{fmt.Sprintf("%d packages", len(packages))}
+	}
+	return strings.Join(append(packages, more...), ", ")
 }
 
 // failures shows what failed, and counts it.

@@ -49,6 +49,7 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
+	labtest.Need(t)
 	labtest.NeedProgram(t, browsertest.Program, browsertest.Program)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
