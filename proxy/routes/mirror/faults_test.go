@@ -188,7 +188,9 @@ func TestDrift(t *testing.T) {
 			})
 			n.at(w.proxy("shop", "lost.example"))
 			n.wait("the lost one", func() bool { return n.has("lost.example") })
-			n.wait("figures", func() bool { return n.Stats().Repaired == 1 })
+			n.wait("figures, and words", func() bool {
+				return n.Stats().Repaired == 1 && n.log.count("true", "not as in the store") > 0
+			})
 			if s := n.Stats(); s.Relists != 1 || n.log.count("true", "not as in the store") != 1 {
 				t.Errorf("%+v\n%v", s, n.log)
 			}
