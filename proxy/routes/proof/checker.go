@@ -30,7 +30,6 @@ type Checker struct {
 	c      CheckerConfig
 	slots  chan struct{} // one for each look at the same time
 	urgent chan struct{} // of those that somebody has asked for
-	beat   time.Duration // between looks whether this node leads
 	soon   time.Duration // between looks at a new name
 
 	mu      sync.Mutex
@@ -61,7 +60,7 @@ func NewChecker(c CheckerConfig) *Checker {
 	if c.Log == nil {
 		c.Log = func(bool, string) {}
 	}
-	return &Checker{c: c, pops: c.POPs, beat: heartbeat, soon: soon, slots: make(chan struct{}, c.Parallel), urgent: make(chan struct{}, c.Parallel), asked: map[string]*asked{}, budgets: map[string]*budget{}}
+	return &Checker{c: c, pops: c.POPs, soon: soon, slots: make(chan struct{}, c.Parallel), urgent: make(chan struct{}, c.Parallel), asked: map[string]*asked{}, budgets: map[string]*budget{}}
 }
 
 // SetPOPs replaces the names of the proxies.

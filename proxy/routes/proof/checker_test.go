@@ -97,7 +97,7 @@ func (o *office) checker(node string) *Checker {
 			o.log = append(o.log, m)
 			o.mu.Unlock()
 		}})
-	k.beat, k.soon = 20*time.Millisecond, 50*time.Millisecond
+	k.soon = 50 * time.Millisecond
 	return k
 }
 

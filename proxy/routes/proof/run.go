@@ -15,7 +15,6 @@ import (
 
 const (
 	lockPrefix = catalog.LockPrefix + "proof/"
-	heartbeat  = 5 * time.Second
 	pause      = 5 * time.Second  // after an error of the store
 	settling   = 10 * time.Minute // between looks for proofs that do not fit what is trusted
 	pruning    = time.Hour
@@ -59,28 +58,16 @@ func (k *Checker) candidate(ctx context.Context) error {
 	if err := said.Set(ctx, []byte(k.c.Node)); err != nil {
 		return err
 	}
-	for {
-		first, err := k.first(ctx)
-		if err != nil {
-			return err
-		}
-		if first == key {
-			break
-		}
-		if sleep(ctx, k.beat); ctx.Err() != nil {
-			return ctx.Err()
-		}
+	e := &election{k: k, key: key}
+	if err := e.wait(ctx, true); err != nil {
+		return err
 	}
 	leading, stop := context.WithCancelCause(ctx)
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer stop(nil)
 	all.Go(func() {
-		for sleep(leading, k.beat); leading.Err() == nil; sleep(leading, k.beat) {
-			if first, err := k.first(leading); err != nil || first != key {
-				stop(err)
-			}
-		}
+		stop(e.wait(leading, false))
 	})
 	all.Go(func() { k.housework(leading) })
 	k.set(func(s *Stats) { s.Leads = true })
@@ -99,18 +86,6 @@ func (k *Checker) set(f func(*Stats)) {
 	k.mu.Lock()
 	f(&k.stats)
 	k.mu.Unlock()
-}
-
-// first is the key that was announced before all others.
-func (k *Checker) first(ctx context.Context) (key string, err error) {
-	lowest := store.Revision(0)
-	_, err = k.c.Store.List(ctx, lockPrefix, func(e store.Entry) error {
-		if key == "" || e.Created < lowest {
-			key, lowest = e.Key, e.Created
-		}
-		return nil
-	})
-	return key, err
 }
 
 // housework is what one node does for all besides.
