@@ -19,7 +19,7 @@ VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 # systemd, openssh-server, unbound, nsd, nginx and etcd-server start a service each, which the tests don't need.
 DEB_PACKAGES     := ca-certificates git make gcc libc6-dev iproute2 iperf3 curl openssl nginx unbound \
                     openssh-client openssh-server putty-tools dropbear-bin python3-paramiko rsync ssh-audit \
-                    etcd-server apache2-bin chromium pebble dehydrated nsd
+                    etcd-server apache2-bin chromium pebble dehydrated nsd systemd
 # Packages of perf whose tests run the program and others, and compute nothing.
 OUTSIDE          := emulator|endtoend|http3|proxiestab|routesync|visitors
 # What changing the BPF programs (xsk/steer.c, xsk/tun/fastpath/fast.c) needs on top.

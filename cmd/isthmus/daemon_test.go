@@ -410,3 +410,27 @@ func TestProbe(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// systemd understands all of the unit files.
+func TestUnitFiles(t *testing.T) {
+	labtest.NeedProgram(t, "systemd-analyze", "systemd")
+	dir := t.TempDir()
+	units, err := filepath.Glob("../../deploy/*.service")
+	if err != nil || len(units) < 4 {
+		t.Fatal(units, err)
+	}
+	for _, from := range units {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Another program, which is there: whether isthmus is installed is not the question.
+		unit := filepath.Join(dir, strings.Replace(filepath.Base(from), "@.", "@a.", 1))
+		if err := os.WriteFile(unit, bytes.ReplaceAll(text, []byte("/usr/local/bin/isthmus"), []byte("/bin/true")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: %v\n%s", from, err, out)
+		}
+	}
+}
