@@ -68,7 +68,8 @@ func TestDisk(t *testing.T) {
 	route := b.table.Load().Lookup("a.example")
 	close(opened)
 	b.at(later)
-	if s := b.Stats(); !b.has("c.example") || s.Loaded != FromStore || !s.Up || s.Repaired != 0 || b.log.count("true") != 1 {
+	b.wait("the store to be there", func() bool { s := b.Stats(); return s.Loaded == FromStore && s.Up })
+	if s := b.Stats(); !b.has("c.example") || s.Repaired != 0 || b.log.count("true") != 1 {
 		t.Errorf("%+v\n%v", s, b.log)
 	}
 	if b.table.Load().Lookup("a.example") != route {

@@ -74,7 +74,7 @@ func TestDoubt(t *testing.T) {
 				n.wait("the same as the store", func() bool { return w.differs(n) == nil })
 				return
 			}
-			n.wait("doubt", func() bool { return n.Stats().Doubt != "" })
+			n.wait("doubt", func() bool { return n.Stats().Doubt != "" && n.log.count("true", "isthmus routes accept") > 0 })
 			if s := n.Stats(); !n.has("a.example") || !n.has("b.example") || !s.Up || n.log.count("true", "isthmus routes accept") != 1 {
 				t.Errorf("%+v\n%v", s, n.log)
 			}
