@@ -59,32 +59,27 @@ type ProgramConfig struct {
 // yet: all frames pass to the kernel. It takes frames to the address that the
 // interface has now; after a change of that, attach anew. Fails with ErrProgramPresent,
 // ErrPermission, ErrUnsupported, ErrDeviceGone.
-func AttachProgram(t *Tables, c ProgramConfig) (*Program, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open control socket: %w", err)
-	}
-	defer unix.Close(fd)
-	name, err := interfaceName(fd, c.Ifindex)
-	if err != nil {
-		return nil, fmt.Errorf("interface %d: %w: %w", c.Ifindex, ErrDeviceGone, err)
-	}
-	mac, err := hardwareAddress(fd, name)
-	if err != nil {
-		return nil, fmt.Errorf("read the address of %s: %w", name, err)
-	}
+func AttachProgram(t *Tables, c ProgramConfig) (p *Program, err error) {
 	if c.Room == 0 {
 		c.Room = Chunk2K - RxHeadroom
 	}
-	p := &Program{ifindex: c.Ifindex, name: name}
-	if err := p.load(t, maxQueues(fd, name), mac, c.Room); err != nil {
-		return nil, explainBPF("load steering program for "+name, err)
-	}
-	if err := p.attach(c.Attach); err != nil {
-		p.unload()
-		return nil, err
-	}
-	return p, nil
+	err = onDevice(c.Ifindex, func(fd int, name string) error {
+		mac, err := hardwareAddress(fd, name)
+		if err != nil {
+			return fmt.Errorf("read the address of %s: %w", name, err)
+		}
+		made := &Program{ifindex: c.Ifindex, name: name}
+		if err := made.load(t, maxQueues(fd, name), mac, c.Room); err != nil {
+			return explainBPF("load steering program for "+name, err)
+		}
+		if err := made.attach(c.Attach); err != nil {
+			made.unload()
+			return err
+		}
+		p = made
+		return nil
+	})
+	return p, err
 }
 
 // maxQueues is how many queues the device can have, so that the socket map

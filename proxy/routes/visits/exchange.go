@@ -48,6 +48,24 @@ type times struct {
 
 var usualTimes = times{every: 10 * time.Second, linger: 30 * time.Second, retry: 200 * time.Millisecond, long: 10 * time.Second}
 
+// again calls f until it is done or ctx ends, after longer and longer pauses, which
+// begin anew when f has heard of the store. That the store is away is the mirror's to
+// tell.
+func (t *times) again(ctx context.Context, f func(heard func()) (done bool)) {
+	for wait := t.retry; ; wait = min(2*wait, t.long) {
+		heard := false
+		if f(func() { heard = true }) {
+			return
+		}
+		if heard {
+			wait = t.retry
+		}
+		if !sleepUpTo(ctx, wait) {
+			return
+		}
+	}
+}
+
 // maxLooks is how many projects a process looks at at a time. For others it has its
 // own figures only.
 const maxLooks = 100
@@ -117,21 +135,11 @@ func (x *Exchange) follow(ctx context.Context, project string) {
 	l := x.looks[project]
 	x.mu.Unlock()
 	want := &said{store: x.c.Store, key: catalog.WantedKey(project, x.process)}
-	for wait := x.times.retry; ; wait = min(2*wait, x.times.long) {
-		heard := false
-		err := x.listen(ctx, project, l, want, func() { heard = true })
-		if heard {
-			wait = x.times.retry
-		}
+	x.times.again(ctx, func(heard func()) bool {
+		err := x.listen(ctx, project, l, want, heard)
 		// If the key can't be removed, that is tried again: all nodes go on for it.
-		if errors.Is(err, errUnseen) && want.remove(ctx) == nil && x.forget(project, l) {
-			return
-		}
-		// The store is away, which the mirror tells of.
-		if !sleepUpTo(ctx, wait) {
-			return
-		}
-	}
+		return errors.Is(err, errUnseen) && want.remove(ctx) == nil && x.forget(project, l)
+	})
 }
 
 // forget ends a look, unless somebody has just looked again.

@@ -53,16 +53,10 @@ func (p *publisher) run(ctx context.Context) {
 
 // watch knows what is wanted. While the store is away, that is what was wanted before.
 func (p *publisher) watch(ctx context.Context) {
-	for wait := p.x.times.retry; ; wait = min(2*wait, p.x.times.long) {
-		heard := false
-		_ = p.session(ctx, func() { heard = true }) // the store is away, which the mirror tells of
-		if heard {
-			wait = p.x.times.retry
-		}
-		if !sleepUpTo(ctx, wait) {
-			return
-		}
-	}
+	p.x.times.again(ctx, func(heard func()) bool {
+		_ = p.session(ctx, heard)
+		return false
+	})
 }
 
 func (p *publisher) session(ctx context.Context, heard func()) error {
